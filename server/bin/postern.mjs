@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+// The command: from the TypeScript sources in a checkout, from dist in an installed package.
+import { existsSync } from 'node:fs'
+const source = new URL('../src/main.ts', import.meta.url)
+await import(existsSync(source) ? source.href : new URL('../dist/main.js', import.meta.url).href)

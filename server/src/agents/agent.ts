@@ -1,0 +1,76 @@
+import type { PermissionLevel, Usage } from '../model.ts'
+
+/** A program to start: composed by an adapter, started by `process/supervise.ts` alone. */
+export interface Command {
+  /** Name to find on PATH, or an absolute path. */
+  program: string
+  args: string[]
+  /** What the adapter adds to the environment, beyond the allow-list of `process/environment.ts`. */
+  env: Record<string, string>
+  /** Written to the program's stdin, which is then closed. */
+  stdin: string
+}
+
+export interface HeadlessTask {
+  prompt: string
+  cwd: string
+  permissions: PermissionLevel
+  model: string | null
+  /** The agent's own conversation id, to continue it. */
+  conversationId: string | null
+}
+
+export type FailureKind = 'auth' | 'rate_limit' | 'provider' | 'agent'
+
+/**
+ * What an adapter makes of one line of output. `agent.session`, `agent.retry` with `fatal` and `agent.end` steer the run;
+ * the others are stored as they are, as events of the run.
+ */
+export type AgentEvent =
+  | { type: 'agent.session'; conversationId: string }
+  | { type: 'agent.message'; text: string; delta?: boolean }
+  | { type: 'agent.thought'; text: string }
+  | { type: 'tool.started'; toolCallId: string; name: string; input?: unknown }
+  | { type: 'tool.ended'; toolCallId: string; isError: boolean; output?: string }
+  | {
+      type: 'agent.retry'
+      attempt?: number
+      of?: number
+      delayMs?: number
+      status?: number
+      message?: string
+      fatal?: boolean
+    }
+  | { type: 'permission.denied'; name: string; message?: string }
+  | ({ type: 'usage' } & Omit<Usage, 'source'>)
+  | { type: 'output.text'; text: string }
+  | { type: 'log'; message: string }
+  | { type: 'agent.end'; ok: boolean; text?: string; error?: { kind: FailureKind; message: string } }
+
+/** A coding-agent program. Composes a command and decodes lines; never spawns. Decision 0006. */
+export interface Agent {
+  readonly id: string
+  readonly title: string
+  /** The program to find on PATH (or an absolute path); null: part of Postern. */
+  readonly program: string | null
+  /** Arguments that make the program print its version; null: it has none to ask. */
+  readonly versionArgs: string[] | null
+  readonly live: boolean
+  readonly resume: boolean
+  readonly models: boolean
+  readonly hasModel: boolean
+  /** How to install it, when it is not found. */
+  readonly installHint: string | null
+  /** Absent: it cannot run headless. */
+  headless?: {
+    compose(task: HeadlessTask): Command
+    /** `text`: stdout is the reply (its last 64 KiB). `events`: each line goes through `decode`. */
+    output: 'text' | 'events'
+    /** True: a run without an `agent.end` has failed (`no_result`), whatever its exit code. */
+    endsWithRecord: boolean
+    /** How usage counts: figures of each step are added up; those of a turn or a whole conversation replace the last. */
+    usage: 'step' | 'total'
+    /** One line as events. Never throws: what it cannot read is one `log` event. */
+    decode(line: string): AgentEvent[]
+  }
+}

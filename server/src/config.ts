@@ -1,0 +1,130 @@
+import { homedir } from 'node:os'
+import { isAbsolute, resolve } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import ipaddr from 'ipaddr.js'
+import { z } from 'zod'
+import { AgentId } from './model.ts'
+
+/** A configured agent: any program that takes a prompt. Source: contract.md section 2. */
+export const CommandAgentConfig = z.strictObject({
+  /** The program and its arguments. */
+  command: z.array(z.string().min(1)).min(1),
+  /** How it gets the prompt: on stdin (default), or as the last argument, after `--`. */
+  prompt: z.enum(['stdin', 'argument']).default('stdin'),
+  /** What it prints: its reply as text (default), or JSON Lines in Postern's event words. */
+  output: z.enum(['text', 'jsonl']).default('text'),
+  /** It also speaks ACP over stdio and can hold sessions. */
+  acp: z.boolean().default(false),
+  title: z.string().min(1).max(100).optional(),
+  /** Arguments that continue a conversation, with `{conversationId}` in them. Needs `output: "jsonl"`. */
+  resume: z.array(z.string()).min(1).optional(),
+  /** Arguments that choose a model, with `{model}` in them. */
+  model: z.array(z.string()).min(1).optional(),
+})
+export type CommandAgentConfig = z.infer<typeof CommandAgentConfig>
+
+const cidr = z
+  .string()
+  .refine((text) => ipaddr.isValidCIDR(text) || ipaddr.isValid(text), { error: 'not an address or CIDR range' })
+
+/** `config.json` under the data directory. Unknown keys are refused by name. Source: contract.md section 2. */
+export const ConfigFile = z.strictObject({
+  agents: z.record(AgentId, CommandAgentConfig).default({}),
+  maxRuns: z.int().min(1).max(1_000).default(8),
+  maxQueued: z.int().min(0).max(100_000).default(100),
+  maxSessions: z.int().min(1).max(1_000).default(8),
+  channels: z
+    .strictObject({
+      defaultTtlSeconds: z.int().min(1).default(604_800),
+      maxTtlSeconds: z.int().min(1).default(31_622_400),
+    })
+    .prefault({}),
+  publicUrl: z.url({ protocol: /^https?$/ }).optional(),
+  trustedProxies: z.array(cidr).default([]),
+  requireToken: z.boolean().default(false),
+  retention: z.strictObject({ outputDays: z.int().min(1).default(90) }).prefault({}),
+  maxIdempotencyKeys: z.int().min(1).default(100_000),
+})
+
+/** Everything the server was told, checked. */
+export interface Config extends z.infer<typeof ConfigFile> {
+  host: string
+  port: number
+  /** True when somebody named the port: then a taken one is an error. */
+  portNamed: boolean
+  dataDir: string
+}
+
+export interface ConfigInput {
+  flags: { host?: string | undefined; port?: string | undefined; data?: string | undefined }
+  env: Record<string, string | undefined>
+}
+
+/** Bad or unsafe configuration: exit code 78, with a text that names file, key and value. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+export const DEFAULT_PORT = 47331
+
+/** Where state lives: `--data`, else `POSTERN_HOME`, else `~/.postern`; absolute. */
+export function dataDirectory(input: ConfigInput): string {
+  const named = input.flags.data ?? input.env['POSTERN_HOME']
+  return named ? resolve(named) : resolve(homedir(), '.postern')
+}
+
+/** Flags win over environment, environment over defaults; `config.json` holds the rest. @throws ConfigError */
+export async function loadConfig(input: ConfigInput): Promise<Config> {
+  const dataDir = dataDirectory(input)
+  const portText = input.flags.port ?? (input.env['POSTERN_PORT'] || undefined)
+  const port = portText === undefined ? DEFAULT_PORT : Number(portText)
+  if (!/^\d{1,5}$/.test(portText ?? String(port)) || port > 65_535) {
+    throw new ConfigError(`port ${JSON.stringify(portText)} is not a number from 0 to 65535`)
+  }
+  const host = input.flags.host ?? (input.env['POSTERN_HOST'] || '127.0.0.1')
+  const file = await readConfigFile(resolve(dataDir, 'config.json'))
+  return { ...file, host, port, portNamed: portText !== undefined, dataDir }
+}
+
+async function readConfigFile(path: string): Promise<z.infer<typeof ConfigFile>> {
+  let text = '{}'
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new ConfigError(`${path} cannot be read: ${(error as Error).message}`)
+  }
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (error) {
+    throw new ConfigError(`${path} is not valid JSON: ${(error as Error).message}`)
+  }
+  const parsed = ConfigFile.safeParse(json)
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) =>
+      issue.code === 'unrecognized_keys'
+        ? `unknown key ${issue.keys.map((key) => JSON.stringify([...issue.path, key].join('.'))).join(', ')}`
+        : `${issue.path.join('.') || '(file)'}: ${issue.message}`,
+    )
+    throw new ConfigError(`${path}: ${problems.join('; ')}`)
+  }
+  for (const [id, agent] of Object.entries(parsed.data.agents)) {
+    const program = agent.command[0] ?? ''
+    if (program.includes('/') && !isAbsolute(program)) {
+      throw new ConfigError(`${path}: agents.${id}.command: "${program}" must be a name on PATH or an absolute path`)
+    }
+    if (agent.resume && agent.output !== 'jsonl') {
+      throw new ConfigError(
+        `${path}: agents.${id}.resume needs "output": "jsonl", so that the conversation can be verified`,
+      )
+    }
+  }
+  return parsed.data
+}
+
+/** True for a bind address that only this machine can reach. */
+export function isLoopbackHost(host: string): boolean {
+  if (host === 'localhost') return true
+  return ipaddr.isValid(host) && ipaddr.process(host).range() === 'loopback'
+}

@@ -1,0 +1,15 @@
+import type { Event, NewEvent } from '../model.ts'
+
+/** Numbered events, a log per run. One writer per log; readers have cursors, not queues. Decision 0008. */
+export interface EventLog {
+  /** Resolves with the last seq, once the events are on disk. Order of calls is order of seq. */
+  append(log: string, events: NewEvent[]): Promise<number>
+  /** Events with a seq above `after`, at most `limit`. @throws DomainError `log_retired` when the log was removed */
+  read(log: string, after: number, limit: number): Promise<Event[]>
+  /** Past, then live; ends after the terminal event only, or when the signal aborts. @throws as `read` */
+  follow(log: string, after: number, signal: AbortSignal): AsyncIterable<Event>
+  /** Seq of the newest event on disk; 0 for a new log. */
+  lastSeq(log: string): Promise<number>
+  /** No more will be appended: frees what the log holds in memory. */
+  close(log: string): Promise<void>
+}

@@ -1,0 +1,82 @@
+import type { Capacity, CreateRun, Event, Run, RunStatus, Trigger } from '../model.ts'
+
+/** A request to start a run, checked for shape but not yet against the state of the server. */
+export interface StartRun {
+  wsId: string
+  body: CreateRun
+  /** Scopes the key: `(caller, method, path, key)`. Absent: the request carried no `Idempotency-Key`. */
+  idempotency?: IdempotencyScope
+  trigger?: Trigger
+}
+
+export interface IdempotencyScope {
+  caller: string
+  method: string
+  path: string
+  key: string
+}
+
+/** What became of a start. `replayed`: the key was known and nothing was started. */
+export interface Started {
+  run: Run
+  replayed: boolean
+}
+
+export interface RunQuery {
+  wsId?: string
+  status?: RunStatus
+  agent?: string
+  limit?: number
+  /** `nextCursor` of the page before. */
+  cursor?: string
+}
+
+export interface EventPage {
+  events: Event[]
+  /** Pass as `after` to go on. */
+  nextAfter: number
+  lastSeq: number
+}
+
+/** Raw output of one stream, on disk. */
+export interface OutputFile {
+  path: string
+  sizeBytes: number
+  /** True when the program wrote more than is kept. */
+  truncated: boolean
+  /** True once nothing will be added. */
+  complete: boolean
+}
+
+/** One-shot runs: admit, start, watch, finish. */
+export interface Runs {
+  /**
+   * Accepts a run: durable when it resolves. The returned run is the one first answered, also on a replay.
+   *
+   * @throws DomainError `workspace_not_found`, `unknown_agent`, `agent_not_enabled`, `agent_not_headless`,
+   * `model_not_supported`, `not_resumable`, `resume_busy`, `capacity_reached`, `idempotency_in_flight`,
+   * `idempotency_mismatch`, `too_many_keys`, `draining`, `run_not_recorded`. Source: contract.md section 3.
+   */
+  start(request: StartRun): Promise<Started>
+  /** The run as it is now. @throws DomainError `run_not_found` */
+  get(taskId: string): Promise<Run>
+  /** Newest first, archived runs included. @throws DomainError `invalid_cursor` */
+  list(query: RunQuery): Promise<{ tasks: Run[]; nextCursor: string | null; capacity: Capacity }>
+  /** The run once it has ended, or as it is after `waitMs` or when the signal aborts. @throws DomainError `run_not_found` */
+  wait(taskId: string, waitMs: number, signal?: AbortSignal): Promise<Run>
+  /** Ends the run; answers when it has ended or after 15 s. An ended run is returned as it is. @throws DomainError `run_not_found` */
+  cancel(taskId: string): Promise<Run>
+  /** Starts the same request again as a new run with `retryOf` set. @throws as `start`, and `not_retryable` while it has not ended */
+  retry(taskId: string, idempotency?: IdempotencyScope): Promise<Started>
+  /** Events with a seq above `after`. @throws DomainError `run_not_found`, `log_retired` */
+  events(taskId: string, after: number, limit: number): Promise<EventPage>
+  /** Past, then live events; ends after the terminal event and only then, or when the signal aborts. @throws as `events` */
+  follow(taskId: string, after: number, signal: AbortSignal): AsyncIterable<Event>
+  /** @throws DomainError `run_not_found`, `log_retired` */
+  output(taskId: string, stream: 'stdout' | 'stderr'): Promise<OutputFile>
+  /** The git patch the run made, once it has ended. @throws DomainError `run_not_found`, `diff_not_available`, `log_retired` */
+  diff(taskId: string): Promise<string>
+  capacity(): Capacity
+  /** Ends every run as `interrupted`, `server_stopped`; resolves when no process of theirs is left or after the hard limit. */
+  stop(): Promise<void>
+}
