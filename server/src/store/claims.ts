@@ -1,0 +1,160 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import type { Clock } from '../clock.ts'
+import { DomainError } from '../errors.ts'
+import type { Disk } from './disk.ts'
+import { decodeLine, encodeLine, openJournal, recoverLines } from './journal.ts'
+
+/** Milliseconds for which a key is remembered: until the wall clock and the monotonic clock both say so. */
+export const KEY_WINDOW_MS = 24 * 60 * 60 * 1000
+const COMPACT_BYTES = 4 * 1024 * 1024
+
+/**
+ * What must happen once: a request with an idempotency key. The claim is made first and names the record's id; who
+ * finds a claim without its record finishes it. Decision 0003.
+ */
+export interface Claims {
+  /**
+   * Looks the key up and, when it is new, holds it until `release`. Decides before returning, so two requests with one
+   * key cannot both be new.
+   *
+   * @param scope what the key belongs to: caller, method, path and key
+   * @param fingerprint of the checked body, see `fingerprintOf`
+   * @throws DomainError `idempotency_mismatch` (known with another body), `idempotency_in_flight`, `too_many_keys`
+   */
+  begin(scope: string[], fingerprint: string): Claim
+  /** Keys remembered now. */
+  readonly size: number
+  close(): Promise<void>
+}
+
+export interface Claim {
+  /** Id of the record that an earlier request with this key made (or was about to make, when the server died). */
+  readonly recordId: string | undefined
+  /** Remembers the key with the record's id; on disk when it resolves. @throws DomainError `storage_unavailable` */
+  commit(recordId: string): Promise<void>
+  /** Lets the next request with the key look again. Safe to repeat. */
+  release(): void
+}
+
+interface Known {
+  id: string
+  fingerprint: string
+  recordId: string
+  createdAt: number
+}
+
+/** SHA-256 of a JSON value in canonical form: keys sorted, so that order does not make a body another one. */
+export function fingerprintOf(value: unknown): string {
+  return createHash('sha256').update(canonical(value)).digest('base64url')
+}
+
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
+  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined)
+  entries.sort(([a], [b]) => (a < b ? -1 : 1))
+  return `{${entries.map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`
+}
+
+/** @throws DamagedStateError when `claims.journal` cannot be trusted */
+export async function openClaims(options: {
+  disk: Disk
+  dataDir: string
+  clock: Clock
+  maxKeys: number
+}): Promise<Claims> {
+  const { disk, dataDir, clock, maxKeys } = options
+  const path = join(dataDir, 'claims.journal')
+  // Insertion order is age: the oldest are looked at first when keys expire.
+  const known = new Map<string, Known & { madeAt: number }>()
+  const held = new Map<string, string>() // id → fingerprint of the request in flight
+
+  await recoverLines(disk, path, (line) => {
+    const claim = decodeLine(line) as Known
+    const age = Math.max(0, clock.now() - claim.createdAt)
+    known.set(claim.id, { ...claim, madeAt: clock.monotonic() - age })
+  })
+  const journal = await openJournal({ disk, path })
+
+  function expire(): void {
+    for (const [id, claim] of known) {
+      const old = clock.now() - claim.createdAt > KEY_WINDOW_MS && clock.monotonic() - claim.madeAt > KEY_WINDOW_MS
+      if (!old) break
+      known.delete(id)
+    }
+  }
+  async function compact(): Promise<void> {
+    await journal.compact(() => {
+      expire()
+      const lines = [...known.values()].map(({ id, fingerprint, recordId, createdAt }) =>
+        encodeLine({ id, fingerprint, recordId, createdAt } satisfies Known),
+      )
+      return Buffer.from(lines.join(''))
+    })
+    compactAt = Math.max(COMPACT_BYTES, 2 * journal.sizeBytes)
+  }
+  let compactAt = Math.max(COMPACT_BYTES, journal.sizeBytes)
+  let compacting = false
+
+  return {
+    begin(scope, fingerprint) {
+      expire()
+      const id = fingerprintOf(scope)
+      const claim = known.get(id)
+      const used = claim?.fingerprint ?? held.get(id)
+      if (used !== undefined && used !== fingerprint) {
+        throw new DomainError(
+          'idempotency_mismatch',
+          `key ${JSON.stringify(scope.at(-1))} was used with another body`,
+          {
+            hint: 'a new request needs a new key',
+          },
+        )
+      }
+      if (held.has(id)) {
+        throw new DomainError(
+          'idempotency_in_flight',
+          `the first request with key ${JSON.stringify(scope.at(-1))} is still in flight`,
+          {
+            retryAfterSeconds: 1,
+          },
+        )
+      }
+      if (!claim && known.size + held.size >= maxKeys) {
+        throw new DomainError(
+          'too_many_keys',
+          `${maxKeys} of ${maxKeys} idempotency keys of the last 24 hours are in use`,
+          {
+            retryAfterSeconds: 60,
+            hint: 'raise maxIdempotencyKeys in config.json',
+          },
+        )
+      }
+      // A known key is not held: whoever finds its record missing inserts it, and of two one inserts.
+      let mine = claim === undefined
+      if (mine) held.set(id, fingerprint)
+      return {
+        recordId: claim?.recordId,
+        async commit(recordId) {
+          const made: Known = { id, fingerprint, recordId, createdAt: clock.now() }
+          await journal.append(encodeLine(made), () => known.set(id, { ...made, madeAt: clock.monotonic() }))
+          if (journal.sizeBytes > compactAt && !compacting) {
+            compacting = true
+            compact()
+              .catch(() => (compactAt *= 2))
+              .finally(() => (compacting = false))
+          }
+        },
+        release() {
+          if (mine) held.delete(id)
+          mine = false
+        },
+      }
+    },
+    get size() {
+      return known.size
+    },
+    close: () => journal.close(),
+  }
+}
