@@ -1,0 +1,61 @@
+import { isAbsolute, delimiter } from 'node:path'
+
+/** Names that pass from the server's environment to an agent; everything else stays behind. Source: docs/security.md 5. */
+const PASSED = new Set(
+  (
+    'HOME USER LOGNAME SHELL LANG TZ TMPDIR SSL_CERT_FILE ' +
+    'HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy'
+  ).split(' '),
+)
+const PASSED_PATTERN = /^(LC_[A-Z]+|XDG_[A-Z]+_HOME)$/
+
+/**
+ * Names that nobody may set for an agent, neither an adapter nor a credential: they change what program runs, what it
+ * loads, or who it thinks it is.
+ */
+const NEVER =
+  /^(POSTERN_.*|PATH|NODE_.*|npm_.*|LD_.*|DYLD_.*|BASH_ENV|ENV|PROMPT_COMMAND|PS4|SHELLOPTS|BASHOPTS|ZDOTDIR|PYTHON.*|PERL5.*|RUBYOPT|JAVA_TOOL_OPTIONS|GIT_.*|NOTIFY_SOCKET|LISTEN_.*|INVOCATION_ID|JOURNAL_STREAM)$/
+
+/** True for a name that an adapter or credential may set. */
+export const maySet = (name: string): boolean => !NEVER.test(name)
+
+/** What one agent process gets beside what passes from the server. */
+export interface OwnVariables {
+  /** The server's address, for the agent to call. */
+  POSTERN_URL?: string
+  /** The run (or session) it works for: also the mark by which its processes are found. */
+  POSTERN_RUN_ID: string
+  POSTERN_WORKSPACE_ID: string
+}
+
+/**
+ * The environment of an agent: an allow-list of the server's, the adapter's own variables, ours. `PATH` begins with
+ * `binDirectory` and keeps absolute entries only. Adapter variables that nobody may set are dropped.
+ */
+export function agentEnvironment(options: {
+  server: Record<string, string | undefined>
+  adapter: Record<string, string>
+  own: OwnVariables
+  binDirectory: string | null
+}): Record<string, string> {
+  const { server, adapter, own, binDirectory } = options
+  const result: Record<string, string> = {}
+  for (const [name, value] of Object.entries(server)) {
+    if (value !== undefined && (PASSED.has(name) || PASSED_PATTERN.test(name))) result[name] = value
+  }
+  for (const [name, value] of Object.entries(adapter)) if (maySet(name)) result[name] = value
+  const path = absoluteEntries(server['PATH'])
+  return {
+    ...result,
+    ...own,
+    TERM: 'dumb',
+    PATH: [...(binDirectory ? [binDirectory] : []), ...path].join(delimiter),
+  }
+}
+
+/** The entries of a PATH that mean the same wherever a program stands. */
+export function absoluteEntries(path: string | undefined): string[] {
+  return (path ?? '')
+    .split(delimiter)
+    .filter((entry) => isAbsolute(entry) && !/(^|\/)node_modules\/\.bin\/?$/.test(entry))
+}
