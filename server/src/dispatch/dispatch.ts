@@ -18,8 +18,11 @@ export interface Place {
 export interface Dispatch {
   /** A place, or undefined when the server or the workspace is full, or others wait for the same. */
   take(run: Candidate): Place | undefined
-  /** Waits in order for a place; false: the queue is full. `start` is called once, with the place. */
-  queue(run: Candidate, start: (place: Place) => void): boolean
+  /**
+   * Waits in order for a place; false: the queue is full. `start` is called once, with the place. `always`: also beyond
+   * the limit, for runs that were accepted before.
+   */
+  queue(run: Candidate, start: (place: Place) => void, always?: boolean): boolean
   /** Leaves the queue; false: it was not waiting. */
   leave(id: string): boolean
   counts(): { running: number; queued: number; limit: number; queueLimit: number }

@@ -35,12 +35,12 @@ export function createDispatch(limits: { maxRuns: number; maxQueued: number }): 
   return {
     // A free place goes to the queue at once, so whoever finds one here overtakes nobody.
     take: (run) => (hasRoom(run) ? occupy(run) : undefined),
-    queue(run, start) {
+    queue(run, start, always = false) {
       if (hasRoom(run)) {
         start(occupy(run))
         return true
       }
-      if (waiting.length >= limits.maxQueued) return false
+      if (!always && waiting.length >= limits.maxQueued) return false
       waiting.push({ run, start })
       return true
     },

@@ -74,8 +74,12 @@ export interface Runs {
   follow(taskId: string, after: number, signal: AbortSignal): AsyncIterable<Event>
   /** @throws DomainError `run_not_found`, `log_retired` */
   output(taskId: string, stream: 'stdout' | 'stderr'): Promise<OutputFile>
-  /** The git patch the run made, once it has ended. @throws DomainError `run_not_found`, `diff_not_available`, `log_retired` */
-  diff(taskId: string): Promise<string>
+  /**
+   * The git patch the run made, once it has ended; bytes, since files need not be UTF-8.
+   *
+   * @throws DomainError `run_not_found`, `diff_not_available`, `log_retired`
+   */
+  diff(taskId: string): Promise<Buffer>
   capacity(): Capacity
   /** Ends every run as `interrupted`, `server_stopped`; resolves when no process of theirs is left or after the hard limit. */
   stop(): Promise<void>

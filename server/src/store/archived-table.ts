@@ -22,9 +22,11 @@ export function createArchivedTable<R extends { id: string }>(options: {
   clock: Clock
   /** When the row ended, in milliseconds since the epoch; undefined while it may still change. */
   endedAt: (row: R) => number | undefined
+  /** False: no row like that is ever archived, so the archive need not be asked. */
+  mayBeArchived: (where: Partial<R>) => boolean
   onError: (error: unknown) => void
 }): Table<R> & { settle(): Promise<void> } {
-  const { hot, archive, clock, endedAt, onError } = options
+  const { hot, archive, clock, endedAt, mayBeArchived, onError } = options
   let moving: Promise<void> | undefined
 
   async function move(): Promise<void> {
@@ -63,6 +65,7 @@ export function createArchivedTable<R extends { id: string }>(options: {
     },
     async list(query = {}) {
       const { where, after, limit = Infinity, order = 'newest' } = query
+      if (where && !mayBeArchived(where)) return await hot.list(query)
       if (order === 'oldest') {
         const all = await this.list({ ...(where && { where }) })
         const wanted = all.reverse().filter((row) => after === undefined || row.id > after)

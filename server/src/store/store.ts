@@ -53,6 +53,7 @@ export async function openStore(options: {
     archive,
     clock,
     endedAt: (run) => (isTerminal(run.status) ? Date.parse(run.finishedAt ?? run.createdAt) : undefined),
+    mayBeArchived: ({ status }) => status === undefined || isTerminal(status),
     onError: (error) => onTrouble('ended runs could not be moved to the archive', error),
   })
   const claims = await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys })

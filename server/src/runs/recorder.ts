@@ -1,0 +1,76 @@
+import type { Clock } from '../clock.ts'
+import type { EventLog } from '../events/types.ts'
+import type { NewEvent } from '../model.ts'
+
+/** Bytes of JSON that one event stores at most; longer texts in it are cut and flagged `truncated`. */
+export const MAX_EVENT_BYTES = 1024 * 1024
+/** Bytes of events not yet on disk after which the program is not read further. */
+const MAX_BACKLOG_BYTES = 1024 * 1024
+/** Milliseconds before a write that failed is tried again. */
+const RETRY_MS = 500
+
+/** One run's way into its log: keeps order, survives a full disk by waiting for room, holds the program back meanwhile. */
+export interface Recorder {
+  /** Queues events. The promise resolves when the program may be read further. */
+  add(events: NewEvent[]): Promise<void>
+  /** Resolves when everything added is on disk, or gives up when the signal aborts. */
+  settle(signal: AbortSignal): Promise<void>
+}
+
+export function createRecorder(deps: { events: EventLog; clock: Clock; log: string; signal: AbortSignal }): Recorder {
+  const { events, clock, log, signal } = deps
+  let waiting: NewEvent[] = []
+  let backlogBytes = 0
+  let draining: Promise<void> | undefined
+
+  async function drain(): Promise<void> {
+    while (waiting.length > 0) {
+      const batch = waiting
+      waiting = []
+      for (;;) {
+        try {
+          await events.append(log, batch)
+          break
+        } catch {
+          if (signal.aborted) return
+          await clock.sleep(RETRY_MS, signal).catch(() => undefined)
+        }
+      }
+      backlogBytes = 0
+    }
+  }
+  function pump(): Promise<void> {
+    draining ??= drain().finally(() => (draining = undefined))
+    return draining
+  }
+
+  return {
+    async add(added) {
+      for (const event of added) {
+        const { kept, sizeBytes } = limitEvent(event)
+        waiting.push(kept)
+        backlogBytes += sizeBytes
+      }
+      const done = pump()
+      if (backlogBytes > MAX_BACKLOG_BYTES) await done
+    },
+    async settle(giveUp) {
+      const aborted = new Promise<void>((resolve) => giveUp.addEventListener('abort', () => resolve(), { once: true }))
+      while ((waiting.length > 0 || draining) && !giveUp.aborted) await Promise.race([pump(), aborted])
+    },
+  }
+}
+
+/** The event as it is stored: within the size limit, cut texts flagged. */
+export function limitEvent(event: NewEvent): { kept: NewEvent; sizeBytes: number } {
+  const sizeBytes = Buffer.byteLength(JSON.stringify(event))
+  if (sizeBytes <= MAX_EVENT_BYTES) return { kept: event, sizeBytes }
+  // Four bytes a character and escapes of six: a cut to a twelfth stays below the limit with several texts in it.
+  const roomEach = Math.floor(MAX_EVENT_BYTES / 12)
+  const cut = (value: unknown): unknown => {
+    const text = typeof value === 'string' ? value : JSON.stringify(value)
+    return text.length > roomEach ? text.slice(0, roomEach) : value
+  }
+  const kept = Object.fromEntries(Object.entries(event).map(([key, value]) => [key, cut(value ?? null)]))
+  return { kept: { ...kept, type: event.type, truncated: true }, sizeBytes: MAX_EVENT_BYTES }
+}

@@ -1,0 +1,95 @@
+import { join } from 'node:path'
+import { isoTime, type Clock } from '../clock.ts'
+import type { EventLog } from '../events/types.ts'
+import { isTerminal, TERMINAL_EVENT, type RunRow } from '../model.ts'
+import type { Processes } from '../process/supervise.ts'
+import { replaceFile, type Disk } from '../store/disk.ts'
+import type { Table } from '../store/table.ts'
+import type { LiveFiles } from './live-files.ts'
+import type { RunGit } from './ports.ts'
+import { PATCH_FILE } from './work.ts'
+
+export interface Recovered {
+  /** Runs that were at work when the server died, now `interrupted`. */
+  interrupted: number
+  /** Processes of theirs that were still alive and were ended. */
+  ended: number
+  survivors: number
+  /** Runs that were waiting for a place, oldest first. */
+  queued: RunRow[]
+}
+
+/**
+ * Brings the runs of a server that died to their end, before anybody is served: its processes first, then the records.
+ * A run is never repeated: it may have pushed or paid something (decision 0010).
+ */
+export async function recoverRuns(deps: {
+  runs: Table<RunRow>
+  events: EventLog
+  processes: Processes
+  git: RunGit
+  disk: Disk
+  clock: Clock
+  liveFiles: LiveFiles
+  runDirectory: (taskId: string) => string
+}): Promise<Recovered> {
+  const { runs, events, processes, liveFiles, clock } = deps
+  const left = await liveFiles.left()
+  const running = await runs.list({ where: { status: 'running' } })
+  const marks = new Set([...left.keys(), ...running.map((row) => row.id)])
+  const reaped = await processes.reap([...marks].map((mark) => ({ mark, identity: left.get(mark)?.identity })))
+
+  for (const row of running) {
+    const file = left.get(row.id)
+    const filesChanged = file?.baseTree ? await saveDiff(row.id, file.directory, file.baseTree) : undefined
+    const finishedAt = clock.now()
+    await runs.update(
+      row.id,
+      {
+        status: 'interrupted',
+        reason: 'server_died',
+        detail: 'the server died while the run was at work; its files may be half written',
+        finishedAt: isoTime(finishedAt),
+        durationMs: Math.max(0, finishedAt - Date.parse(row.startedAt ?? row.createdAt)),
+        lastSeq: (await events.lastSeq(row.id)) + 1,
+        ...(filesChanged !== undefined && { git: { ...row.git, filesChanged } }),
+      },
+      { status: 'running' },
+    )
+  }
+  // Also those whose record was ended just before the server died, without their last event.
+  for (const id of marks) {
+    const row = await runs.get(id)
+    if (row && isTerminal(row.status)) await endLog(row)
+    await liveFiles.remove(id)
+  }
+  return {
+    interrupted: running.length,
+    ...reaped,
+    queued: await runs.list({ where: { status: 'queued' }, order: 'oldest' }),
+  }
+
+  async function endLog(row: RunRow): Promise<void> {
+    const lastSeq = await events.lastSeq(row.id)
+    const [last] = lastSeq > 0 ? await events.read(row.id, lastSeq - 1, 1) : []
+    if (last?.type !== TERMINAL_EVENT) {
+      const { status, reason, detail, exitCode, signal } = row
+      await events.append(row.id, [{ type: TERMINAL_EVENT, status, reason, detail, exitCode, signal }])
+      await events.close(row.id)
+    }
+  }
+
+  async function saveDiff(id: string, directory: string, baseTree: string): Promise<number | undefined> {
+    const scratch = join(deps.runDirectory(id), 'git')
+    try {
+      const tree = await deps.git.snapshot(directory, scratch)
+      const { patch, filesChanged } = await deps.git.diff(directory, scratch, baseTree, tree)
+      await replaceFile(deps.disk, join(deps.runDirectory(id), PATCH_FILE), patch)
+      return filesChanged
+    } catch {
+      return undefined // the directory is gone or unreadable: the run ends without a diff
+    } finally {
+      await deps.disk.rm(scratch, { recursive: true, force: true })
+    }
+  }
+}

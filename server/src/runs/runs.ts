@@ -1,0 +1,414 @@
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Agents } from '../agents/types.ts'
+import { isoTime, newId, type Clock } from '../clock.ts'
+import type { Dispatch, Place } from '../dispatch/dispatch.ts'
+import { DomainError } from '../errors.ts'
+import type { EventLog } from '../events/types.ts'
+import { isTerminal, LIMITS, TERMINAL_EVENT, type Capacity, type CreateRun, type Run, type RunRow } from '../model.ts'
+import { fingerprintOf, type Claims } from '../store/claims.ts'
+import type { Disk } from '../store/disk.ts'
+import type { Table } from '../store/table.ts'
+import type { Workspaces } from '../workspaces/types.ts'
+import { API_TRIGGER, checkResumable, chooseAgent, newRow } from './admission.ts'
+import { outputName, tailName } from './output.ts'
+import type { Runs, StartRun, Started } from './types.ts'
+import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
+import { PATCH_FILE, type Control, type createWorker } from './work.ts'
+
+/** Milliseconds that a cancel waits for the end of the run. */
+export const CANCEL_WAIT_MS = 15_000
+/** Milliseconds that stopping the server waits for its runs. */
+const STOP_WAIT_MS = 6_500
+/** Seconds of `Retry-After` at capacity, within which a guess from recent runs is kept. */
+const RETRY_AFTER_SECONDS = { least: 1, most: 60, unknown: 5 }
+
+export interface RunsDeps {
+  runs: Table<RunRow>
+  claims: Claims
+  workspaces: Workspaces
+  agents: Agents
+  events: EventLog
+  dispatch: Dispatch
+  disk: Disk
+  clock: Clock
+  worker: ReturnType<typeof createWorker>
+  runDirectory: (taskId: string) => string
+  onError(message: string, error: unknown): void
+}
+
+interface Active {
+  control: Control
+  wsId: string
+  ended: Promise<RunRow>
+}
+
+/** A candidate for work: everything that was decided when it was admitted. */
+interface Admitted {
+  row: RunRow
+  prompt: string
+  /** The conversation it will continue; null: a new one. */
+  conversationId: string | null
+}
+
+/** See `Runs`. `adopt` puts queued runs of an earlier server back in the queue. */
+export function createRuns(
+  deps: RunsDeps,
+): Runs & { adopt(queued: RunRow[]): Promise<void>; activeIn(wsId: string): number } {
+  const { runs, claims, workspaces, agents, events, dispatch, disk, clock, runDirectory } = deps
+  const active = new Map<string, Active>()
+  let stopping = false
+  let recentDurationMs: number | undefined
+
+  async function view(row: RunRow): Promise<Run> {
+    const control = active.get(row.id)?.control
+    const live =
+      control && !isTerminal(row.status) ? { ...control.live, lastSeq: await events.lastSeq(row.id) } : undefined
+    return await toRun(row, runDirectory(row.id), { live, canResume: agents.find(row.agent)?.resume ?? false })
+  }
+
+  async function find(taskId: string): Promise<RunRow> {
+    const row = await runs.get(taskId)
+    if (!row) throw new DomainError('run_not_found', `there is no run ${taskId}`, { hint: 'postern runs' })
+    return row
+  }
+
+  async function start(request: StartRun, retryOf: string | null): Promise<Started> {
+    const { wsId, body, idempotency, trigger = API_TRIGGER } = request
+    if (stopping) throw notRecorded('the server is stopping')
+    const claim =
+      idempotency &&
+      claims.begin(
+        [idempotency.caller, idempotency.method, idempotency.path, idempotency.key],
+        fingerprintOf({ wsId, body, retryOf }),
+      )
+    let release = (): void => claim?.release()
+    try {
+      const known = claim?.recordId === undefined ? undefined : await runs.get(claim.recordId)
+      if (known) return { run: await replayOf(known, body), replayed: true }
+
+      const workspace = await workspaces.get(wsId)
+      const continued = body.resume === undefined ? undefined : await runs.get(body.resume)
+      const agent = chooseAgent(agents, workspace, body, continued)
+      if (body.resume !== undefined) checkResumable(continued, body.resume, wsId, agent)
+      const id = claim?.recordId ?? newId('headless', clock)
+      const candidate = { id, wsId, workspaceLimit: workspace.maxRuns }
+
+      // From here to the registration nothing awaits: a place and a conversation are found and taken in one step.
+      checkConversationFree(body.resume, continued)
+      const place = dispatch.take(candidate)
+      const later = Promise.withResolvers<Place>()
+      const accepted = place !== undefined || (body.whenBusy === 'queue' && dispatch.queue(candidate, later.resolve))
+      if (!accepted) throw capacityReached(body)
+      const control = newControl(continued?.conversationId ?? null)
+      const done = Promise.withResolvers<RunRow>()
+      done.promise.catch(() => undefined) // a server that gave up: nobody may be waiting
+      active.set(id, { control, wsId, ended: done.promise })
+      try {
+        const promptInRow = await keepText(disk, runDirectory(id), PROMPT_FILE, body.prompt)
+        const acceptedAs = place ? 'running' : 'queued'
+        const row = newRow({ id, wsId, agent, body, promptInRow, acceptedAs, trigger, retryOf, clock })
+        await claim?.commit(id)
+        if (!(await runs.insert(row))) throw new Twin()
+        const admitted = { row, prompt: body.prompt, conversationId: control.conversationId }
+        void launch(admitted, control, place ?? later.promise).then(done.resolve, done.reject)
+        if (body.wait) {
+          // In flight until it ends: a second request with the key is told so.
+          const whenEnded = release
+          release = () => undefined
+          void done.promise.then(whenEnded, whenEnded)
+        }
+        return {
+          run: await toRun(row, runDirectory(id), { live: undefined, canResume: agent.resume }),
+          replayed: false,
+        }
+      } catch (error) {
+        active.delete(id)
+        place?.free()
+        if (!place && !dispatch.leave(id)) void later.promise.then((given) => given.free())
+        done.reject(error)
+        if (error instanceof Twin) return { run: await replayOf(await find(id), body), replayed: true }
+        throw notRecorded('the run could not be written to disk', error)
+      }
+    } finally {
+      release()
+    }
+  }
+
+  /** The answer that the first request with the key got; of one that waited, the run as it ended. */
+  async function replayOf(row: RunRow, body: CreateRun): Promise<Run> {
+    if (body.wait) return await view(row)
+    return await toRun(asAccepted(row), runDirectory(row.id), { live: undefined, canResume: false })
+  }
+
+  function checkConversationFree(resume: string | undefined, continued: RunRow | undefined): void {
+    if (resume === undefined) return
+    const conversation = continued?.conversationId ?? null
+    for (const [taskId, { control }] of active) {
+      if (taskId !== resume && (conversation === null || control.conversationId !== conversation)) continue
+      throw new DomainError('resume_busy', `the conversation of ${resume} is at work in ${taskId}`, {
+        retryAfterSeconds: RETRY_AFTER_SECONDS.unknown,
+        hint: `postern runs watch ${taskId}`,
+      })
+    }
+  }
+
+  function capacityReached(body: CreateRun): DomainError {
+    const { running, queued, limit, queueLimit } = dispatch.counts()
+    const full =
+      body.whenBusy === 'queue' ? `; ${queued} of ${queueLimit} places in the queue are taken` : `, ${queued} queued`
+    const seconds =
+      recentDurationMs === undefined ? RETRY_AFTER_SECONDS.unknown : Math.ceil(recentDurationMs / limit / 1000)
+    const retryAfterSeconds = Math.min(RETRY_AFTER_SECONDS.most, Math.max(RETRY_AFTER_SECONDS.least, seconds))
+    const where =
+      running < limit
+        ? `${running} of ${limit} runs are active, and the workspace has its own limit`
+        : `${running} of ${limit} runs are active`
+    return new DomainError('capacity_reached', `${where}${full}`, {
+      retryAfterSeconds,
+      hint: `retry after ${retryAfterSeconds} s${body.whenBusy === 'queue' ? '' : ', or send whenBusy: "queue"'}`,
+    })
+  }
+
+  /** From the queue or at once, through its work, to the row as it ended. */
+  async function launch(admitted: Admitted, control: Control, place: Place | Promise<Place>): Promise<RunRow> {
+    let { row } = admitted
+    let mine: Place | undefined
+    try {
+      if (place instanceof Promise) {
+        void events.append(row.id, [{ type: 'run.queued' }]).catch(() => undefined)
+        const canceled = onAbort(control.abort.signal)
+        mine = await Promise.race([place, canceled])
+        if (!mine) {
+          if (dispatch.leave(row.id)) return await endUnstarted(row, control)
+          mine = await place // it came in the same moment
+        }
+        row = await markRunning(row, control)
+      } else mine = place
+      const agent = agents.find(row.agent)
+      const workspace = await workspaces.get(row.wsId).catch(() => undefined)
+      if (!agent || !workspace) return await endUnstarted(row, control)
+      const ended = await deps.worker({ row, prompt: admitted.prompt, agent, workspace, control })
+      recentDurationMs = ((recentDurationMs ?? ended.durationMs ?? 0) + (ended.durationMs ?? 0)) / 2
+      return ended
+    } catch (error) {
+      deps.onError(`run ${row.id} could not be brought to its end; the next start will`, error)
+      throw error
+    } finally {
+      active.delete(row.id)
+      mine?.free()
+    }
+  }
+
+  async function markRunning(row: RunRow, control: Control): Promise<RunRow> {
+    const patch = { status: 'running' as const, startedAt: isoTime(clock.now()) }
+    for (;;) {
+      try {
+        return (await runs.update(row.id, patch, { status: 'queued' })) ?? row
+      } catch (error) {
+        if (control.giveUp.signal.aborted) throw error
+        await clock.sleep(500, control.giveUp.signal).catch(() => undefined)
+      }
+    }
+  }
+
+  /** A run that ends without having had a program: canceled in the queue, or its agent or workspace is gone. */
+  async function endUnstarted(row: RunRow, control: Control): Promise<RunRow> {
+    if (control.abort.signal.reason === 'server_stopped') return row // stays queued for the next server
+    const canceled = control.abort.signal.aborted
+    const patch: Partial<RunRow> = {
+      status: canceled ? 'canceled' : 'failed',
+      reason: canceled ? 'canceled_by_caller' : 'agent_not_found',
+      detail: canceled
+        ? 'canceled before it started'
+        : `agent "${row.agent}" or workspace ${row.wsId} is not there any more`,
+      finishedAt: isoTime(clock.now()),
+      lastSeq: (await events.lastSeq(row.id)) + 1,
+    }
+    const ended = (await runs.update(row.id, patch, { status: row.status })) ?? (await find(row.id))
+    await events.append(row.id, [
+      { type: TERMINAL_EVENT, status: ended.status, reason: ended.reason, detail: ended.detail },
+    ])
+    await events.close(row.id)
+    return ended
+  }
+
+  async function wait(taskId: string, waitMs: number, signal?: AbortSignal): Promise<Run> {
+    const row = await find(taskId)
+    const running = active.get(taskId)
+    if (!isTerminal(row.status) && running) {
+      const over = new AbortController()
+      const limits = signal ? AbortSignal.any([signal, over.signal]) : over.signal
+      await Promise.race([running.ended.catch(() => undefined), clock.sleep(waitMs, limits).catch(() => undefined)])
+      over.abort()
+    }
+    return await view(await find(taskId))
+  }
+
+  async function kept(taskId: string, file: string): Promise<{ path: string; sizeBytes: number } | undefined> {
+    const path = join(runDirectory(taskId), file)
+    const found = await stat(path).catch(() => undefined)
+    return found && { path, sizeBytes: found.size }
+  }
+  /** @throws DomainError `log_retired` when the run's files are gone */
+  async function assertKept(row: RunRow): Promise<void> {
+    if (!isTerminal(row.status) || active.has(row.id) || (await kept(row.id, 'events.ndjson'))) return
+    throw new DomainError(
+      'log_retired',
+      `events and output of ${row.id} were removed after their time; the run's record stays`,
+    )
+  }
+
+  return {
+    async start(request) {
+      const started = await start(request, null)
+      return started
+    },
+    async get(taskId) {
+      return await view(await find(taskId))
+    },
+    async list({ wsId, status, agent, limit = LIMITS.defaultListLimit, cursor }) {
+      const where = {
+        ...(wsId !== undefined && { wsId }),
+        ...(status && { status }),
+        ...(agent !== undefined && { agent }),
+      }
+      const rows = await runs.list({
+        where,
+        limit: limit + 1,
+        ...(cursor !== undefined && { after: decodeCursor(cursor) }),
+      })
+      const page = rows.slice(0, limit)
+      const last = rows.length > limit ? page.at(-1) : undefined
+      return {
+        tasks: await Promise.all(page.map(view)),
+        nextCursor: last ? encodeCursor(last.id) : null,
+        capacity: capacity(),
+      }
+    },
+    wait,
+    async cancel(taskId) {
+      const row = await find(taskId)
+      if (!isTerminal(row.status)) active.get(taskId)?.control.abort.abort('canceled')
+      return await wait(taskId, CANCEL_WAIT_MS)
+    },
+    async retry(taskId, idempotency) {
+      const row = await find(taskId)
+      if (!isTerminal(row.status)) {
+        throw new DomainError('not_retryable', `${taskId} is ${row.status}; only a run that has ended can be retried`, {
+          hint: `postern runs cancel ${taskId}`,
+        })
+      }
+      const { prompt, agent, timeoutMs, idleTimeoutMs, model, isolation, resume, metadata } = await view(row)
+      const body: CreateRun = {
+        prompt,
+        agent,
+        timeoutMs,
+        isolation,
+        metadata,
+        ...(idleTimeoutMs !== null && { idleTimeoutMs }),
+        ...(model !== null && { model }),
+        ...(resume !== null && { resume }),
+      }
+      return await start({ wsId: row.wsId, body, ...(idempotency && { idempotency }) }, taskId)
+    },
+    async events(taskId, after, limit) {
+      const row = await find(taskId)
+      await assertKept(row)
+      const page = await events.read(taskId, after, limit)
+      const lastSeq = Math.max(row.lastSeq, await events.lastSeq(taskId))
+      return { events: page, nextAfter: page.at(-1)?.seq ?? after, lastSeq }
+    },
+    async *follow(taskId, after, signal) {
+      const row = await find(taskId)
+      await assertKept(row)
+      if (isTerminal(row.status) && after >= row.lastSeq) return
+      yield* events.follow(taskId, after, signal)
+    },
+    async output(taskId, stream) {
+      const row = await find(taskId)
+      await assertKept(row)
+      const file = await kept(taskId, outputName(stream))
+      const truncated = (await kept(taskId, tailName(stream))) !== undefined
+      const complete = isTerminal(row.status)
+      return {
+        path: join(runDirectory(taskId), outputName(stream)),
+        sizeBytes: file?.sizeBytes ?? 0,
+        truncated,
+        complete,
+      }
+    },
+    async diff(taskId) {
+      const row = await find(taskId)
+      if (!isTerminal(row.status)) {
+        throw new DomainError('diff_not_available', `${taskId} is ${row.status}; its diff is made when it ends`, {
+          hint: `postern runs watch ${taskId}`,
+        })
+      }
+      await assertKept(row)
+      const file = await kept(taskId, PATCH_FILE)
+      if (!file)
+        throw new DomainError('diff_not_available', `${taskId} did not work in a git repository, or never started`)
+      return await readFile(file.path)
+    },
+    capacity,
+    activeIn: (wsId) => [...active.values()].filter((each) => each.wsId === wsId).length,
+    async adopt(queued) {
+      for (const row of queued) {
+        const prompt = (await view(row)).prompt
+        const workspace = await workspaces.get(row.wsId).catch(() => undefined)
+        const continued = row.resume ? await runs.get(row.resume) : undefined
+        const control = newControl(continued?.conversationId ?? null)
+        const later = Promise.withResolvers<Place>()
+        dispatch.queue({ id: row.id, wsId: row.wsId, workspaceLimit: workspace?.maxRuns ?? null }, later.resolve, true)
+        const ended = launch({ row, prompt, conversationId: control.conversationId }, control, later.promise)
+        active.set(row.id, { control, wsId: row.wsId, ended })
+        ended.catch(() => undefined)
+      }
+    },
+    async stop() {
+      stopping = true
+      const all = [...active.values()]
+      for (const { control } of all) control.abort.abort('server_stopped')
+      const over = new AbortController()
+      const everyEnd = Promise.allSettled(all.map(({ ended }) => ended))
+      await Promise.race([everyEnd, clock.sleep(STOP_WAIT_MS, over.signal).catch(() => undefined)])
+      over.abort()
+      for (const { control } of all) control.giveUp.abort()
+    },
+  }
+
+  function capacity(): Capacity {
+    const { running, queued, limit } = dispatch.counts()
+    return { running, queued, limit }
+  }
+}
+
+/** The run of this claim exists already: another request finished it first. */
+class Twin extends Error {}
+
+function newControl(conversationId: string | null): Control {
+  const live = { lastActivityAt: null }
+  return { abort: new AbortController(), giveUp: new AbortController(), live, conversationId }
+}
+
+function onAbort(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined)
+    else signal.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
+}
+
+function notRecorded(detail: string, cause?: unknown): DomainError {
+  return new DomainError('run_not_recorded', `${detail}; nothing was started`, { retryAfterSeconds: 1, cause })
+}
+
+const encodeCursor = (id: string): string => Buffer.from(id).toString('base64url')
+
+function decodeCursor(cursor: string): string {
+  const id = Buffer.from(cursor, 'base64url').toString()
+  if (/^headless_[0-9A-Z]{26}$/.test(id) && encodeCursor(id) === cursor) return id
+  throw new DomainError('invalid_cursor', `${JSON.stringify(cursor.slice(0, 80))} is not a cursor of this list`, {
+    hint: 'pass nextCursor of the page before as it is',
+  })
+}
