@@ -7,7 +7,6 @@ import { join } from 'node:path'
  */
 export interface Cgroup {
   readonly path: string
-  add(pid: number): void
   pids(): number[]
   kill(): void
   /** Removes it once it is empty; false while processes are in it. */
@@ -58,7 +57,6 @@ export function openCgroups(): Cgroups | undefined {
 function at(path: string): Cgroup {
   return {
     path,
-    add: (pid) => writeFileSync(join(path, 'cgroup.procs'), String(pid)),
     pids() {
       try {
         return readFileSync(join(path, 'cgroup.procs'), 'latin1').split('\n').filter(Boolean).map(Number)

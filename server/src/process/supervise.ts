@@ -122,7 +122,9 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     async function start(): Promise<Exit> {
       await nextTurn()
       if (request.signal.aborted) return exit(request.signal.reason as EndReason, null, null, 0, null)
-      const child = execa(request.program, request.args, {
+      const cgroup = cgroups?.create(mark)
+      const [program, args] = cgroup ? entering(cgroup, request) : [request.program, request.args]
+      const child = execa(program, args, {
         cwd: request.cwd,
         env: request.env,
         extendEnv: false,
@@ -138,16 +140,11 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
       const { nodeChildProcess: node } = child
       if (node.pid === undefined) {
         const failed = await child
+        cgroup?.remove()
         return exit('not_started', null, null, 0, failed.code ?? failed.shortMessage ?? 'unknown')
       }
       pid = node.pid
       const exited = once(node, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
-      const cgroup = cgroups?.create(mark)
-      try {
-        cgroup?.add(pid)
-      } catch {
-        // it exited already
-      }
       live.set(mark, cgroup)
       try {
         return await watch(node, exited, pid, cgroup)
@@ -284,4 +281,13 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
       return { ended, survivors }
     },
   }
+}
+
+/**
+ * The same program, started inside its control group: added from outside, a child forked in the first millisecond would
+ * escape. The shell only moves itself and becomes the program.
+ */
+function entering(cgroup: Cgroup, request: SuperviseRequest): [string, string[]] {
+  const script = 'echo 0 2>/dev/null >"$0/cgroup.procs"; exec "$@"'
+  return ['/bin/sh', ['-c', script, cgroup.path, request.program, ...request.args]]
 }

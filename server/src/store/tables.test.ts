@@ -75,9 +75,9 @@ tableContract('hot rows and an archive', async () => {
 describe('state on disk', () => {
   test('what was acknowledged is there after a restart, with and without a state file', async () => {
     await using directory = await temporaryDirectory()
-    const first = await openTables({ disk: systemDisk, dataDir: directory.path, onError: () => undefined })
-    await Promise.all(ids.map((id) => first.table('rows', Schema).insert(row(id))))
-    // Not closed: the state file was never written, as after a kill.
+    await using first = await open(directory.path)
+    await Promise.all(ids.map((id) => first.table.insert(row(id))))
+    // Not closed yet: the state file was never written, as after a kill.
     await using second = await open(directory.path)
     expect(await second.table.list({ order: 'oldest' })).toEqual(ids.map((id) => row(id)))
     await second.tables.close()
@@ -217,7 +217,7 @@ describe('archive', () => {
   test('a damaged archive line is reported and hides no other; a cut last line is written over', async () => {
     await using directory = await temporaryDirectory()
     const opened = await openArchived(directory.path)
-    const [a = '', b = ''] = [`row_${ulid(T0)}`, `row_${ulid(T0 + 1)}`]
+    const [a, b] = [`row_${ulid(T0)}`, `row_${ulid(T0 + 1)}`] as const
     await opened.archive.append([row(a, { state: 'ended' })])
     await opened.close()
     const path = join(directory.path, 'archive', '2026-01.ndjson')

@@ -1,0 +1,99 @@
+import { expect, test } from 'vitest'
+import type { Clock } from '../clock.ts'
+import { temporaryDirectory } from '../../test/temporary.ts'
+import { fingerprintOf, KEY_WINDOW_MS, openClaims } from './claims.ts'
+import { systemDisk } from './disk.ts'
+
+function fakeClock(): Clock & { wall: number; steady: number } {
+  return {
+    wall: 1_800_000_000_000,
+    steady: 5_000,
+    now() {
+      return this.wall
+    },
+    monotonic() {
+      return this.steady
+    },
+    sleep: () => Promise.resolve(),
+  }
+}
+const scope = ['local', 'POST', '/api/x', 'key']
+const open = (dataDir: string, clock: Clock, maxKeys = 100) => openClaims({ disk: systemDisk, dataDir, clock, maxKeys })
+
+test('I1, I2: a key is remembered with its record; with another body it is refused', async () => {
+  await using directory = await temporaryDirectory()
+  const claims = await open(directory.path, fakeClock())
+  const first = claims.begin(scope, 'body')
+  expect(first.recordId).toBeUndefined()
+  expect(() => claims.begin(scope, 'body')).toThrow(expect.objectContaining({ code: 'idempotency_in_flight' }))
+  expect(() => claims.begin(scope, 'other')).toThrow(expect.objectContaining({ code: 'idempotency_mismatch' }))
+  await first.commit('headless_1')
+  first.release()
+  expect(claims.begin(scope, 'body').recordId).toBe('headless_1')
+  expect(() => claims.begin(scope, 'other')).toThrow(expect.objectContaining({ code: 'idempotency_mismatch' }))
+  expect(claims.begin(['local', 'POST', '/api/y', 'key'], 'other').recordId).toBeUndefined()
+  await claims.close()
+  const again = await open(directory.path, fakeClock())
+  expect(again.begin(scope, 'body').recordId).toBe('headless_1')
+  await again.close()
+})
+
+test('I13: a request that was refused leaves its key free', async () => {
+  await using directory = await temporaryDirectory()
+  const claims = await open(directory.path, fakeClock())
+  const refused = claims.begin(scope, 'body')
+  refused.release()
+  refused.release()
+  expect(claims.begin(scope, 'other body').recordId).toBeUndefined()
+  await claims.close()
+})
+
+test('I6: a key named like a part of every object is a key like any other', async () => {
+  await using directory = await temporaryDirectory()
+  const claims = await open(directory.path, fakeClock())
+  for (const key of ['__proto__', 'constructor', '../../etc/passwd']) {
+    const claim = claims.begin(['local', 'POST', '/api/x', key], 'body')
+    expect(claim.recordId).toBeUndefined()
+    await claim.commit(`for ${key}`)
+    claim.release()
+    expect(claims.begin(['local', 'POST', '/api/x', key], 'body').recordId).toBe(`for ${key}`)
+  }
+  await claims.close()
+})
+
+test('I7: one key more than the limit is refused and none is forgotten early', async () => {
+  await using directory = await temporaryDirectory()
+  const claims = await open(directory.path, fakeClock(), 3)
+  for (const key of ['a', 'b', 'c']) {
+    const claim = claims.begin([key], 'body')
+    await claim.commit(key)
+    claim.release()
+  }
+  expect(() => claims.begin(['d'], 'body')).toThrow(expect.objectContaining({ code: 'too_many_keys' }))
+  for (const key of ['a', 'b', 'c']) expect(claims.begin([key], 'body').recordId).toBe(key)
+  await claims.close()
+})
+
+test.each([
+  ['only the wall clock', { wall: KEY_WINDOW_MS + 1, steady: 0 }, 'headless_1'],
+  ['the wall clock by ten years', { wall: 10 * 365 * 86_400_000, steady: 0 }, 'headless_1'],
+  ['only the monotonic clock', { wall: -3_600_000, steady: KEY_WINDOW_MS + 1 }, 'headless_1'],
+  ['both clocks', { wall: KEY_WINDOW_MS + 1, steady: KEY_WINDOW_MS + 1 }, undefined],
+])('I8: after %s moved past the window, a key is %s', async (_, moved, recordId) => {
+  await using directory = await temporaryDirectory()
+  const clock = fakeClock()
+  const claims = await open(directory.path, clock)
+  const claim = claims.begin(scope, 'body')
+  await claim.commit('headless_1')
+  claim.release()
+  clock.wall += moved.wall
+  clock.steady += moved.steady
+  expect(claims.begin(scope, 'body').recordId).toBe(recordId)
+  await claims.close()
+})
+
+test('the order of keys does not make a body another one', () => {
+  expect(fingerprintOf({ a: 1, b: { c: [1, 2], d: null } })).toBe(fingerprintOf({ b: { d: null, c: [1, 2] }, a: 1 }))
+  expect(fingerprintOf({ a: [1, 2] })).not.toBe(fingerprintOf({ a: [2, 1] }))
+  expect(fingerprintOf({ a: '1' })).not.toBe(fingerprintOf({ a: 1 }))
+})
