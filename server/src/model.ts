@@ -45,18 +45,14 @@ export const AgentId = z
   .regex(/^[a-z][a-z0-9-]{0,31}$/)
   .meta({ description: 'Agent id, such as `claude`, `demo` or the name of a configured agent.', example: 'demo' })
 
-export const PermissionLevel = z
-  .enum(['ask', 'edit', 'full'])
-  .meta({
-    description: 'What agents may do without asking: `ask` (read only), `edit` or `full`; translated for each agent.',
-  })
+export const PermissionLevel = z.enum(['ask', 'edit', 'full']).meta({
+  description: 'What agents may do without asking: `ask` (read only), `edit` or `full`; translated for each agent.',
+})
 export type PermissionLevel = z.infer<typeof PermissionLevel>
 
-export const RequestPolicy = z
-  .enum(['ask', 'allow', 'deny'])
-  .meta({
-    description: 'Who answers when a live agent asks: a person (denied after a deadline), or always allow or deny.',
-  })
+export const RequestPolicy = z.enum(['ask', 'allow', 'deny']).meta({
+  description: 'Who answers when a live agent asks: a person (denied after a deadline), or always allow or deny.',
+})
 
 /** A directory agents work in. */
 export const Workspace = z
@@ -124,11 +120,9 @@ export const Usage = z
     inputTokens: z.int().min(0),
     outputTokens: z.int().min(0),
     costUsd: z.number().min(0).nullable().meta({ description: 'US dollars; null when nobody reported a cost.' }),
-    source: z
-      .enum(['agent_reported', 'none'])
-      .meta({
-        description: 'Who counted: the agent, or nobody (`none`: the figures are zero because they are unknown).',
-      }),
+    source: z.enum(['agent_reported', 'none']).meta({
+      description: 'Who counted: the agent, or nobody (`none`: the figures are zero because they are unknown).',
+    }),
   })
   .meta({ id: 'Usage' })
 export type Usage = z.infer<typeof Usage>
@@ -196,13 +190,9 @@ export const Run = z
     signal: z.string().nullable(),
     usage: Usage,
     git: GitState,
-    outcome: z
-      .enum(['reported', 'silent', 'no_report'])
-      .nullable()
-      .meta({
-        description:
-          'What it left for people: an Inbox entry, a declared silence, or nothing. Exit 0 is not an outcome.',
-      }),
+    outcome: z.enum(['reported', 'silent', 'no_report']).nullable().meta({
+      description: 'What it left for people: an Inbox entry, a declared silence, or nothing. Exit 0 is not an outcome.',
+    }),
     inboxIds: z.array(z.string()),
     resumable: z.boolean().meta({ description: 'True when `resume` may name this run.' }),
     survivors: z
@@ -230,13 +220,25 @@ export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resum
 })
 export type RunRow = z.infer<typeof RunRow>
 
+/** Text for an agent: 1 to 16,000 UTF-16 units, well-formed, not only white space, without NUL. */
+export const Prompt = z
+  .string()
+  .min(1, { error: 'must not be empty' })
+  .max(LIMITS.promptUnits, {
+    error: (issue) => `${String(issue.input).length} characters; the limit is ${LIMITS.promptUnits}`,
+  })
+  .refine((text) => text === '' || /\S/.test(text), { error: 'must not be only white space' })
+  .refine((text) => !text.includes('\0'), { error: 'must not contain NUL (U+0000)' })
+  .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
+  .meta({
+    description: `1 to ${LIMITS.promptUnits} characters (UTF-16 units), not only white space, no NUL.`,
+    example: 'Summarise what changed since yesterday.',
+  })
+
 /** Body of `POST /api/workspaces/{id}/headless`. Strict: a typo must not lose a timeout or a key. */
 export const CreateRun = z
   .strictObject({
-    prompt: z.string().meta({
-      description: `1 to ${LIMITS.promptUnits} characters (UTF-16 units), not only white space, no NUL.`,
-      example: 'Summarise what changed since yesterday.',
-    }),
+    prompt: Prompt,
     agent: AgentId.meta({
       description: "Must be enabled on the workspace; default: the workspace's default agent.",
     }).optional(),
@@ -317,3 +319,24 @@ export const AgentInfo = z
   })
   .meta({ id: 'Agent', description: 'A coding-agent program behind an adapter.' })
 export type AgentInfo = z.infer<typeof AgentInfo>
+
+/** What `POST /api/agents/{id}/probe` found out by running one fixed prompt. */
+export const AgentProbe = z
+  .object({
+    agent: AgentId,
+    ok: z.boolean().meta({ description: 'True when the agent answered the fixed prompt.' }),
+    reason: z.string().nullable().meta({ description: 'Stable code, as of a run, when it did not.' }),
+    detail: z.string().nullable().meta({ description: 'The reason in a sentence, for people.' }),
+    text: z.string().nullable().meta({ description: "The agent's reply." }),
+    durationMs: z.int().min(0).meta({ description: 'From start to end, in milliseconds.' }),
+  })
+  .meta({ id: 'AgentProbe', description: 'What one fixed prompt to an agent showed.' })
+export type AgentProbe = z.infer<typeof AgentProbe>
+
+/** What an idempotency key belongs to: the same key of another caller, or on another route, is another key. */
+export interface IdempotencyScope {
+  caller: string
+  method: string
+  path: string
+  key: string
+}

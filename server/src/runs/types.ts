@@ -1,4 +1,6 @@
-import type { Capacity, CreateRun, Event, Run, RunStatus, Trigger } from '../model.ts'
+import type { Capacity, CreateRun, Event, IdempotencyScope, Run, RunStatus, Trigger } from '../model.ts'
+
+export type { IdempotencyScope } from '../model.ts'
 
 /** A request to start a run, checked for shape but not yet against the state of the server. */
 export interface StartRun {
@@ -7,13 +9,6 @@ export interface StartRun {
   /** Scopes the key: `(caller, method, path, key)`. Absent: the request carried no `Idempotency-Key`. */
   idempotency?: IdempotencyScope
   trigger?: Trigger
-}
-
-export interface IdempotencyScope {
-  caller: string
-  method: string
-  path: string
-  key: string
 }
 
 /** What became of a start. `replayed`: the key was known and nothing was started. */

@@ -1,5 +1,12 @@
 import { z } from 'zod'
-import { AgentId, PermissionLevel, RequestPolicy, WorkspaceId, type Workspace } from '../model.ts'
+import {
+  AgentId,
+  PermissionLevel,
+  RequestPolicy,
+  WorkspaceId,
+  type IdempotencyScope,
+  type Workspace,
+} from '../model.ts'
 
 const tag = z
   .string()
@@ -63,7 +70,7 @@ export interface Workspaces {
    * @throws DomainError `workspace_exists`, `path_not_usable`, `unknown_agent`, `agent_not_enabled` (a default agent that
    * is not among `agents`), `validation_failed`
    */
-  create(input: CreateWorkspace): Promise<Workspace>
+  create(input: CreateWorkspace, idempotency?: IdempotencyScope): Promise<Workspace>
   list(): Promise<Workspace[]>
   /** @throws DomainError `workspace_not_found` (names the nearest id) */
   get(id: string): Promise<Workspace>

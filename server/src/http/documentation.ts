@@ -1,0 +1,291 @@
+import type { ErrorCode } from '../errors.ts'
+import { LIMITS } from '../model.ts'
+
+/** The words of the document that belong to no single operation. */
+
+type Json = Record<string, unknown>
+
+export const INFO = {
+  title: 'Postern',
+  url: 'http://127.0.0.1:47331',
+  description: [
+    'A door to your coding agents: start headless runs in your own workspaces, watch them, and read what they did.',
+    '',
+    'Errors are `application/problem+json` (RFC 9457) with a stable `code`. Every answer carries `X-Request-Id`.',
+    'Unknown query parameters and body fields are refused by name. Times are ISO 8601 UTC; ids are opaque and time-ordered.',
+    'Answers may gain fields, and open-ended texts new values: ignore what you do not know.',
+  ].join('\n'),
+  security:
+    'The admin token, kept in `admin-token` under the data directory. Callers on the same machine and of the same user need none where an operation says so.',
+} as const
+
+export const TAGS: Record<string, string> = {
+  runs: 'One headless execution of one prompt each.',
+  workspaces: 'Directories agents work in.',
+  agents: 'Coding-agent programs behind adapters.',
+  server: 'Health, metrics and this document.',
+}
+
+export const REQUEST_HEADERS: Record<string, Json> = {
+  'Idempotency-Key': {
+    description:
+      '1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with ' +
+      '`Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.',
+    schema: { type: 'string', minLength: 1, maxLength: LIMITS.idempotencyKeyLength, pattern: '^[\\x21-\\x7e]+$' },
+    example: 'build-812',
+  },
+  Prefer: {
+    description: `\`wait=n\`: answer when the run ends, or after n seconds, 1 to ${LIMITS.waitSeconds}. Source: RFC 7240.`,
+    schema: { type: 'string' },
+    example: 'wait=30',
+  },
+  'Last-Event-ID': {
+    description: 'Resume the stream after this seq; what an `EventSource` sends by itself. Wins over `after`.',
+    schema: { type: 'string', pattern: '^[0-9]+$' },
+    example: '12',
+  },
+  Range: {
+    description: 'One range of bytes: `bytes=0-1023`, `bytes=4096-` or `bytes=-512`. Source: RFC 9110.',
+    schema: { type: 'string' },
+    example: 'bytes=-4096',
+  },
+}
+
+export const RESPONSE_HEADERS: Record<string, Json> = {
+  'X-Request-Id': { description: 'Names this request in the log.', schema: { type: 'string' } },
+  'Retry-After': { description: 'Seconds after which a retry makes sense.', schema: { type: 'integer', minimum: 0 } },
+  'Idempotency-Replayed': {
+    description: '`true` when the key was known and nothing was started.',
+    schema: { type: 'string', enum: ['true'] },
+  },
+  'Preference-Applied': { description: '`wait=n` as it was applied.', schema: { type: 'string' } },
+  Location: { description: 'Path of what was made.', schema: { type: 'string' } },
+  'Content-Range': { description: 'Which bytes of how many.', schema: { type: 'string' } },
+  'Accept-Ranges': { description: '`bytes`.', schema: { type: 'string' } },
+  'WWW-Authenticate': { description: '`Bearer realm="postern"`.', schema: { type: 'string' } },
+  'X-Postern-Truncated': {
+    description: '`true` when the program printed more than is kept.',
+    schema: { type: 'string', enum: ['true', 'false'] },
+  },
+  'X-Postern-Complete': {
+    description: '`true` once nothing will be added.',
+    schema: { type: 'string', enum: ['true', 'false'] },
+  },
+}
+
+const TASK = 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'
+export const PARAMETER_EXAMPLES: Record<string, unknown> = { taskId: TASK, wsId: 'ws-news', agent: 'demo' }
+
+const WORKSPACE = {
+  id: 'ws-news',
+  tag: 'news',
+  path: '/home/ada/news',
+  managed: false,
+  agents: ['claude', 'demo'],
+  defaultAgent: 'claude',
+  credentials: [],
+  permissions: 'edit',
+  onRequest: 'ask',
+  childWorkspaces: [],
+  maxRuns: null,
+  createdAt: '2026-11-20T09:00:00.000Z',
+}
+const RUN = {
+  taskId: TASK,
+  status: 'succeeded',
+  reason: null,
+  detail: null,
+  wsId: 'ws-news',
+  agent: 'demo',
+  prompt: 'Summarise what changed since yesterday.',
+  model: null,
+  isolation: 'none',
+  resume: null,
+  timeoutMs: LIMITS.defaultTimeoutMs,
+  idleTimeoutMs: null,
+  createdAt: '2026-11-20T09:13:05.000Z',
+  startedAt: '2026-11-20T09:13:05.004Z',
+  finishedAt: '2026-11-20T09:13:05.911Z',
+  durationMs: 907,
+  lastActivityAt: '2026-11-20T09:13:05.900Z',
+  lastSeq: 12,
+  result: { text: 'Two commits since yesterday: both touch the parser.', truncated: false },
+  exitCode: 0,
+  signal: null,
+  usage: { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' },
+  git: {
+    baseSha: '9c56cc51b374c3ba189210d5b6d4bf57790d351c',
+    headSha: '9c56cc51b374c3ba189210d5b6d4bf57790d351c',
+    branch: 'main',
+    filesChanged: 1,
+    worktree: null,
+  },
+  outcome: null,
+  inboxIds: [],
+  resumable: true,
+  survivors: 0,
+  trigger: { kind: 'api', grantId: null, issueId: null, parentTaskId: null },
+  retryOf: null,
+  metadata: {},
+}
+const MESSAGE = { seq: 7, at: '2026-11-20T09:13:05.600Z', type: 'agent.message', text: 'Reading git log.' }
+
+/** An example for each component that is a body. */
+export const EXAMPLES: Record<string, unknown> = {
+  Run: RUN,
+  RunList: { tasks: [RUN], nextCursor: null, capacity: { running: 0, queued: 0, limit: 8 } },
+  EventPage: { events: [MESSAGE], nextAfter: 7, lastSeq: 12 },
+  CreateRun: { prompt: 'Summarise what changed since yesterday.', agent: 'demo', timeoutMs: 600_000 },
+  Workspace: WORKSPACE,
+  WorkspaceList: { workspaces: [WORKSPACE] },
+  CreateWorkspace: { tag: 'news', path: '/home/ada/news', agents: ['claude', 'demo'] },
+  UpdateWorkspace: { defaultAgent: 'demo' },
+  AgentList: {
+    agents: [
+      {
+        id: 'demo',
+        title: 'Demo (no model)',
+        installed: true,
+        program: null,
+        version: '0.1.0',
+        headless: true,
+        live: true,
+        resume: true,
+        models: false,
+        hasModel: false,
+        hint: null,
+      },
+    ],
+  },
+  AgentProbe: { agent: 'demo', ok: true, reason: null, detail: null, text: 'ok', durationMs: 412 },
+}
+
+/** For each code: an example of its `detail`, and what to do. */
+export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
+  bad_request: {
+    detail: '2 Host headers; exactly 1 is needed',
+    advice: 'Correct the request line or the headers; `detail` names what is wrong.',
+  },
+  validation_failed: {
+    detail: 'timeoutMs: expected number, received string',
+    advice: 'Correct the fields that `errors` points to.',
+  },
+  unknown_field: {
+    detail: '`timeoutMS` is not a field. Did you mean `timeoutMs`?',
+    advice: 'Correct the name, or leave it out. Nothing was started.',
+  },
+  invalid_json: {
+    detail: 'the body is not valid JSON',
+    advice: 'Send one JSON object in UTF-8, without duplicate keys, at most 32 levels deep.',
+  },
+  invalid_cursor: {
+    detail: 'the cursor is not one of ours',
+    advice: 'Pass `nextCursor` as it was given, or start without a cursor.',
+  },
+  prompt_too_long: {
+    detail: '18204 characters; the limit is 16000',
+    advice: 'Put context in a workspace file and name it in the prompt.',
+  },
+  unknown_agent: { detail: 'no agent `cluade`', advice: '`GET /api/agents` lists them.' },
+  agent_not_enabled: {
+    detail: '`codex` is not enabled on `ws-news` (claude, demo)',
+    advice: 'Enable it on the workspace, or name another agent.',
+  },
+  agent_not_headless: { detail: '`shell` cannot do runs', advice: 'Name an agent whose `headless` is true.' },
+  model_not_supported: { detail: '`demo` cannot choose a model', advice: 'Leave `model` out.' },
+  path_not_usable: {
+    detail: 'the path is not a directory',
+    advice: 'Name an existing directory by its absolute path.',
+  },
+  idempotency_key_invalid: {
+    detail: 'Idempotency-Key: 256 characters; the limit is 255',
+    advice: 'Send one key of 1 to 255 visible ASCII characters.',
+  },
+  token_required: {
+    detail: 'called from 192.168.1.20, not a local caller',
+    advice: 'Send the admin token as `Authorization: Bearer`, over TLS.',
+  },
+  invalid_token: {
+    detail: 'the token is not valid',
+    advice: 'Use the token in `admin-token` under the data directory, or none when calling locally.',
+  },
+  forbidden: { detail: 'this is not allowed', advice: 'The caller may not do this.' },
+  host_not_allowed: {
+    detail: 'the Host header does not name this server',
+    advice: 'Call it by the address it prints at start; behind a proxy set `publicUrl`.',
+  },
+  origin_not_allowed: {
+    detail: 'requests from other web pages are refused',
+    advice: 'Call from a program, not from a page of another origin. There is no CORS.',
+  },
+  insufficient_scope: { detail: 'the token does not cover this', advice: 'Use a token that covers it.' },
+  not_found: { detail: 'no such path', advice: '`/docs` lists every path.' },
+  workspace_not_found: {
+    detail: 'no workspace `ws-newz`. Nearest: `ws-news`',
+    advice: 'Use the id, not the tag; `GET /api/workspaces` lists them.',
+  },
+  run_not_found: { detail: `no run \`${TASK}\``, advice: '`GET /api/headless` lists runs.' },
+  agent_not_found: { detail: 'no agent `cluade`', advice: '`GET /api/agents` lists them.' },
+  diff_not_available: { detail: 'the run has not ended', advice: 'Wait for the end; outside git there is no diff.' },
+  method_not_allowed: {
+    detail: 'DELETE is not possible here; possible: GET, HEAD, OPTIONS',
+    advice: 'Use a method that `Allow` names.',
+  },
+  not_acceptable: { detail: 'nothing that Accept names is available', advice: 'Accept what the operation documents.' },
+  request_timeout: { detail: 'the body did not arrive within 30 s', advice: 'Send it again.' },
+  workspace_exists: { detail: '`ws-news` exists', advice: 'Choose another id, or use the one that exists.' },
+  workspace_busy: { detail: '2 runs are at work in `ws-news`', advice: 'Wait for them, or cancel them.' },
+  resume_busy: { detail: `that conversation runs in \`${TASK}\``, advice: 'Wait for that run to end.' },
+  not_resumable: {
+    detail: 'the run has no conversation to continue',
+    advice: 'Name a run whose `resumable` is true, or start a new one.',
+  },
+  not_retryable: { detail: 'the run has not ended', advice: 'Wait for the end, or cancel it.' },
+  idempotency_in_flight: {
+    detail: 'the first request with key "build-812" is still in flight',
+    advice: 'Repeat it after `Retry-After`, with the same key.',
+  },
+  log_retired: { detail: 'the log was removed after 90 days', advice: 'The run itself stays readable.' },
+  payload_too_large: {
+    detail: `the body announces 2000000 bytes; the limit is ${LIMITS.bodyBytes}`,
+    advice: 'Put large material in a workspace file.',
+  },
+  unsupported_media_type: {
+    detail: 'Content-Type text/plain; the body must be application/json',
+    advice: 'Send `Content-Type: application/json`, not compressed.',
+  },
+  range_not_satisfiable: { detail: 'the output has 120 bytes', advice: 'Ask for a range inside `Content-Range`.' },
+  idempotency_mismatch: {
+    detail: 'key "build-812" was used with another body',
+    advice: 'A new request needs a new key.',
+  },
+  capacity_reached: {
+    detail: '8 of 8 runs are active, 2 queued',
+    advice: 'Repeat after `Retry-After`, or send `whenBusy: "queue"`.',
+  },
+  too_many_keys: {
+    detail: '100000 of 100000 idempotency keys of the last 24 hours are in use',
+    advice: 'Wait, or raise `maxIdempotencyKeys`.',
+  },
+  too_many_failures: {
+    detail: 'more than 10 bad tokens in 60 s',
+    advice: 'Wait for `Retry-After`. A good token always passes.',
+  },
+  headers_too_large: {
+    detail: '101 headers; the limit is 100',
+    advice: 'Send at most 100 headers and 16 KiB of them.',
+  },
+  internal_error: {
+    detail: 'something went wrong on the server',
+    advice: 'Look for the request id in the log of the server.',
+  },
+  run_not_recorded: {
+    detail: 'the run could not be recorded; nothing was started',
+    advice: 'Repeat it with the same key; look at disk space.',
+  },
+  storage_unavailable: {
+    detail: 'the change could not be stored; nothing was changed',
+    advice: 'Repeat it; look at disk space.',
+  },
+  draining: { detail: 'the server is stopping', advice: 'Repeat it once the server is back.' },
+}

@@ -1,0 +1,123 @@
+import { z } from 'zod'
+import { TaskId } from '../model.ts'
+import { operation, type Meta } from './trpc.ts'
+
+/** An operation that answers no JSON, or is not a procedure: documented here, mounted by `app.ts`. */
+export interface PlainOperation extends Meta {
+  input: z.ZodObject
+}
+
+const plain = (input: z.ZodObject, ...rest: Parameters<typeof operation>): PlainOperation => ({
+  input,
+  ...operation(...rest),
+})
+
+const Text = z.string()
+const Bytes = z.string().meta({ format: 'binary' })
+
+export const Health = z
+  .object({ status: z.literal('ok'), version: z.string() })
+  .meta({ id: 'Health', description: 'The server answers.' })
+export const Readiness = z
+  .object({ status: z.enum(['ready', 'draining']) })
+  .meta({ id: 'Readiness', description: 'Whether new work is taken.' })
+
+/** Routes beside the procedures: raw output, patches, health and documents. */
+export const PLAIN = {
+  output: plain(
+    z.strictObject({
+      taskId: TaskId,
+      stream: z.enum(['stdout', 'stderr']).meta({ description: 'Which stream; default `stdout`.' }).optional(),
+      tailBytes: z
+        .int()
+        .min(0)
+        .meta({ description: 'Only so many bytes from the end; not together with `Range`.' })
+        .optional(),
+    }),
+    'runs.output',
+    'GET',
+    '/api/headless/{taskId}/output',
+    {
+      summary: 'Read the raw output of a run',
+      description:
+        'What the program printed, as it printed it, while it runs and after. One `Range` of bytes is honoured.',
+    },
+    {
+      answers: {
+        200: {
+          description: 'The output so far.',
+          headers: ['Accept-Ranges', 'X-Postern-Truncated', 'X-Postern-Complete'],
+          other: { 'text/plain; charset=utf-8': Bytes },
+        },
+        206: {
+          description: 'The part that `Range` or `tailBytes` asked for.',
+          headers: ['Accept-Ranges', 'Content-Range', 'X-Postern-Truncated', 'X-Postern-Complete'],
+          other: { 'text/plain; charset=utf-8': Bytes },
+        },
+      },
+      errors: ['run_not_found', 'log_retired', 'range_not_satisfiable'],
+      exempt: true,
+      headers: ['Range'],
+      notFound: 'run_not_found',
+    },
+  ),
+  diff: plain(
+    z.strictObject({ taskId: TaskId }),
+    'runs.diff',
+    'GET',
+    '/api/headless/{taskId}/diff',
+    { summary: 'Read the patch of a run', description: 'The git patch the run made, once it has ended.' },
+    {
+      answers: { 200: { description: 'A patch for `git apply`.', other: { 'text/x-diff; charset=utf-8': Text } } },
+      errors: ['run_not_found', 'diff_not_available', 'log_retired'],
+      exempt: true,
+      notFound: 'run_not_found',
+    },
+  ),
+  health: plain(
+    z.strictObject({}),
+    'server.health',
+    'GET',
+    '/healthz',
+    { summary: 'Is the server alive', description: 'Answers 200 for as long as the process can answer at all.' },
+    { answers: { 200: { description: 'Alive.', other: { 'application/json': Health } } }, errors: [], exempt: true },
+  ),
+  ready: plain(
+    z.strictObject({}),
+    'server.ready',
+    'GET',
+    '/readyz',
+    { summary: 'Does the server take new work' },
+    {
+      answers: { 200: { description: 'Ready.', other: { 'application/json': Readiness } } },
+      errors: ['draining'],
+      exempt: true,
+    },
+  ),
+  metrics: plain(
+    z.strictObject({}),
+    'server.metrics',
+    'GET',
+    '/metrics',
+    { summary: 'Read metrics', description: 'Prometheus text format 0.0.4.' },
+    {
+      answers: { 200: { description: 'Metrics.', other: { 'text/plain; version=0.0.4; charset=utf-8': Text } } },
+      errors: [],
+      exempt: true,
+    },
+  ),
+  document: plain(
+    z.strictObject({}),
+    'server.openapi',
+    'GET',
+    '/openapi.json',
+    { summary: 'Read this document', description: 'OpenAPI 3.1. For people: `/docs`; as Markdown: `/docs.md`.' },
+    {
+      answers: {
+        200: { description: 'This document.', other: { 'application/json': z.looseObject({ openapi: z.string() }) } },
+      },
+      errors: [],
+      exempt: true,
+    },
+  ),
+} as const satisfies Record<string, PlainOperation>

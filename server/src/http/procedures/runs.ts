@@ -1,0 +1,275 @@
+import { z } from 'zod'
+import { DomainError, type ErrorCode } from '../../errors.ts'
+import {
+  AgentId,
+  Capacity,
+  CreateRun,
+  Event,
+  LIMITS,
+  Run,
+  RunStatus,
+  TaskId,
+  WorkspaceId,
+  isTerminal,
+} from '../../model.ts'
+import { operation, procedure, router, type Context } from '../trpc.ts'
+import type { Started } from '../../runs/types.ts'
+
+const RunList = z
+  .object({
+    tasks: z.array(Run),
+    nextCursor: z.string().nullable().meta({ description: 'Pass as `cursor` for the next page; null on the last.' }),
+    capacity: Capacity,
+  })
+  .meta({ id: 'RunList', description: 'One page of runs, newest first.' })
+
+const EventPage = z
+  .object({
+    events: z.array(Event),
+    nextAfter: z.int().min(0).meta({ description: 'Pass as `after` to go on.' }),
+    lastSeq: z.int().min(0).meta({ description: 'Seq of the newest event.' }),
+  })
+  .meta({ id: 'EventPage', description: 'One page of events, in order.' })
+
+const taskId = { taskId: TaskId }
+const START_ERRORS: ErrorCode[] = [
+  'unknown_agent',
+  'agent_not_enabled',
+  'agent_not_headless',
+  'model_not_supported',
+  'workspace_not_found',
+  'not_resumable',
+  'resume_busy',
+  'capacity_reached',
+  'idempotency_key_invalid',
+  'idempotency_in_flight',
+  'idempotency_mismatch',
+  'too_many_keys',
+  'run_not_recorded',
+]
+
+/** A wait without a limit of its own: the run's own limit ends it. */
+const UNTIL_IT_ENDS = 2 ** 31 - 1
+
+/** Headless runs. Source: docs/contract.md 3. */
+export const runProcedures = router({
+  create: procedure
+    .meta(
+      operation(
+        'runs.create',
+        'POST',
+        '/api/workspaces/{id}/headless',
+        {
+          summary: 'Start a run',
+          description:
+            'Accepts one headless execution of one prompt; it is on disk when this answers. ' +
+            '`wait: true` (or `Prefer: wait=n`) answers 200 with the ended run; hanging up does not cancel it. ' +
+            'With `Accept: text/event-stream` the run is committed and its events are streamed from seq 1.',
+        },
+        {
+          answers: {
+            200: {
+              description:
+                'The run has ended (`wait: true`, or in time for `Prefer: wait=n`); or, with `Accept: text/event-stream`, its events.',
+              headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
+              other: { 'text/event-stream': Event },
+            },
+            202: {
+              description: 'The run is accepted: `running`, or `queued` with `whenBusy: "queue"`.',
+              headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
+            },
+          },
+          errors: [...START_ERRORS, 'prompt_too_long'],
+          exempt: true,
+          bodyName: 'CreateRun',
+          headers: ['Idempotency-Key', 'Prefer'],
+          notFound: 'workspace_not_found',
+        },
+      ),
+    )
+    .input(CreateRun.extend({ id: WorkspaceId }))
+    .output(Run)
+    .mutation(async ({ ctx, input: { id, ...body } }) => {
+      const request = { wsId: id, body, ...(ctx.idempotency && { idempotency: ctx.idempotency }) }
+      const started = await recorded(() => ctx.runs.start(request))
+      return await accepted(ctx, started, body.wait === true ? UNTIL_IT_ENDS : ctx.waitMs)
+    }),
+
+  list: procedure
+    .meta(
+      operation(
+        'runs.list',
+        'GET',
+        '/api/headless',
+        { summary: 'List runs', description: 'Newest first, with the capacity as it is now. Old runs stay listed.' },
+        { answers: { 200: { description: 'One page of runs.' } }, errors: ['invalid_cursor'], exempt: true },
+      ),
+    )
+    .input(
+      z.strictObject({
+        wsId: WorkspaceId.meta({ description: 'Only runs of this workspace.' }).optional(),
+        status: RunStatus.meta({ description: 'Only runs with this status.' }).optional(),
+        agent: AgentId.meta({ description: 'Only runs of this agent.' }).optional(),
+        limit: z
+          .int()
+          .min(1)
+          .max(LIMITS.listLimit)
+          .meta({ description: `Runs on a page, 1 to ${LIMITS.listLimit}; default ${LIMITS.defaultListLimit}.` })
+          .optional(),
+        cursor: z.string().max(256).meta({ description: '`nextCursor` of the page before.' }).optional(),
+      }),
+    )
+    .output(RunList)
+    .query(({ ctx, input }) => ctx.runs.list(defined(input))),
+
+  get: procedure
+    .meta(
+      operation(
+        'runs.get',
+        'GET',
+        '/api/headless/{taskId}',
+        {
+          summary: 'Get a run',
+          description: 'With `Prefer: wait=n` it answers when the run ends or n seconds pass, whichever comes first.',
+        },
+        {
+          answers: { 200: { description: 'The run as it is now.', headers: ['Preference-Applied'] } },
+          errors: ['run_not_found'],
+          exempt: true,
+          headers: ['Prefer'],
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(z.strictObject(taskId))
+    .output(Run)
+    .query(({ ctx, input }) =>
+      ctx.waitMs === undefined ? ctx.runs.get(input.taskId) : ctx.runs.wait(input.taskId, ctx.waitMs, ctx.signal),
+    ),
+
+  cancel: procedure
+    .meta(
+      operation(
+        'runs.cancel',
+        'POST',
+        '/api/headless/{taskId}/cancel',
+        {
+          summary: 'Cancel a run',
+          description:
+            'Ends every process of the run. Answers when it has ended, or after 15 s. Safe to repeat; a finished run is returned as it is.',
+        },
+        {
+          answers: { 200: { description: 'The run, ended (or still ending after 15 s).' } },
+          errors: ['run_not_found', 'storage_unavailable'],
+          exempt: true,
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(z.strictObject(taskId))
+    .output(Run)
+    .mutation(({ ctx, input }) => ctx.runs.cancel(input.taskId)),
+
+  retry: procedure
+    .meta(
+      operation(
+        'runs.retry',
+        'POST',
+        '/api/headless/{taskId}/retry',
+        { summary: 'Retry a run', description: 'Starts the same request again, as a new run with `retryOf` set.' },
+        {
+          answers: {
+            200: {
+              description: 'The new run has ended in time for `Prefer: wait=n`.',
+              headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
+            },
+            202: {
+              description: 'The new run is accepted.',
+              headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
+            },
+          },
+          errors: [...START_ERRORS, 'run_not_found', 'not_retryable'],
+          exempt: true,
+          headers: ['Idempotency-Key', 'Prefer'],
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(z.strictObject(taskId))
+    .output(Run)
+    .mutation(async ({ ctx, input }) => {
+      const started = await recorded(() => ctx.runs.retry(input.taskId, ctx.idempotency))
+      return await accepted(ctx, started, ctx.waitMs)
+    }),
+
+  events: procedure
+    .meta(
+      operation(
+        'runs.events',
+        'GET',
+        '/api/headless/{taskId}/events',
+        {
+          summary: 'Read or follow the events of a run',
+          description:
+            'A page as JSON; or, with `Accept: text/event-stream`, the events as they happen: `id` is the seq, `event` the type, ' +
+            '`data` the whole event, a comment every 15 s. `Last-Event-ID` or `after` resumes without gap or duplicate. ' +
+            'The stream ends after the terminal event and only then; a reader who falls behind is cut off and resumes.',
+        },
+        {
+          answers: {
+            200: { description: 'One page of events, or the stream of them.', other: { 'text/event-stream': Event } },
+          },
+          errors: ['run_not_found', 'log_retired'],
+          exempt: true,
+          headers: ['Last-Event-ID'],
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(
+      z.strictObject({
+        ...taskId,
+        after: z.int().min(0).meta({ description: 'Only events with a greater seq; default 0.' }).optional(),
+        limit: z
+          .int()
+          .min(1)
+          .max(LIMITS.eventPageLimit)
+          .meta({ description: `Events on a page, 1 to ${LIMITS.eventPageLimit} (the default); not for streams.` })
+          .optional(),
+      }),
+    )
+    .output(EventPage)
+    .query(({ ctx, input }) => ctx.runs.events(input.taskId, input.after ?? 0, input.limit ?? LIMITS.eventPageLimit)),
+})
+
+/** A start that could not be recorded is a 500 that may be repeated, whatever kept it from the disk. */
+async function recorded(start: () => Promise<Started>): Promise<Started> {
+  try {
+    return await start()
+  } catch (error) {
+    if (error instanceof DomainError && (error.code === 'draining' || error.code === 'storage_unavailable')) {
+      throw new DomainError('run_not_recorded', error.message, { ...error.details, cause: error })
+    }
+    throw error
+  }
+}
+
+/** 202 with the run as first answered; 200 with the ended run when the caller waited for it. */
+async function accepted(ctx: Context, started: Started, waitMs: number | undefined): Promise<Run> {
+  const { run, replayed } = started
+  ctx.reply.status = 202
+  ctx.reply.headers['Location'] = `/api/headless/${run.taskId}`
+  if (replayed) ctx.reply.headers['Idempotency-Replayed'] = 'true'
+  if (waitMs === undefined) return run
+  const now = await ctx.runs.wait(run.taskId, waitMs, ctx.signal)
+  if (!isTerminal(now.status)) return replayed ? run : now
+  ctx.reply.status = 200
+  return now
+}
+
+/** Without the keys whose value is undefined. */
+function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>
+  }
+}
