@@ -88,7 +88,9 @@ function run(program, args, { quiet = false, cwd = root, env = environment() } =
     child.stdout?.on('data', (chunk) => (output += chunk))
     child.stderr?.on('data', (chunk) => (output += chunk))
     const last = { signal: '', at: 0 }
-    const forward = (signal) => {
+    const forward = (received) => {
+      // A terminal that closes means the same as a polite end.
+      const signal = received === 'SIGHUP' ? 'SIGTERM' : received
       if (signal === last.signal && Date.now() - last.at < SAME_SIGNAL_MS) return
       Object.assign(last, { signal, at: Date.now() })
       try {
