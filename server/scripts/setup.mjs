@@ -12,6 +12,8 @@ import { fileURLToPath } from 'node:url'
 const NEEDED_NODE = 20
 /** A terminal's Ctrl-C reaches us twice when npm passes it on too: the same signal so soon after is the same wish. */
 const SAME_SIGNAL_MS = 300
+/** npm dies of a SIGTERM without passing it on through its shell: how often to look whether that happened. */
+const ORPHAN_CHECK_MS = 500
 /** The first retry of a failed download; the second waits ten times as long. */
 const RETRY_MS = 2_000
 /** Lines of a hidden output that are shown when its program failed. */
@@ -102,7 +104,14 @@ function run(program, args, { quiet = false, cwd = root, env = environment() } =
     }
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
     for (const signal of signals) process.on(signal, forward)
+    const parent = process.ppid
+    const orphanCheck = setInterval(() => {
+      if (!process.env.npm_lifecycle_event || process.ppid === parent) return
+      clearInterval(orphanCheck)
+      forward('SIGTERM')
+    }, ORPHAN_CHECK_MS)
     const end = (result) => {
+      clearInterval(orphanCheck)
       for (const signal of signals) process.off(signal, forward)
       resolve({ output, interrupted: last.signal !== '', ...result })
     }
