@@ -3,25 +3,7 @@ import { isAbsolute, resolve } from 'node:path'
 import { readFile } from 'node:fs/promises'
 import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
-import { AgentId } from './model.ts'
-
-/** A configured agent: any program that takes a prompt. Source: contract.md section 2. */
-export const CommandAgentConfig = z.strictObject({
-  /** The program and its arguments. */
-  command: z.array(z.string().min(1)).min(1),
-  /** How it gets the prompt: on stdin (default), or as the last argument, after `--`. */
-  prompt: z.enum(['stdin', 'argument']).default('stdin'),
-  /** What it prints: its reply as text (default), or JSON Lines in Postern's event words. */
-  output: z.enum(['text', 'jsonl']).default('text'),
-  /** It also speaks ACP over stdio and can hold sessions. */
-  acp: z.boolean().default(false),
-  title: z.string().min(1).max(100).optional(),
-  /** Arguments that continue a conversation, with `{conversationId}` in them. Needs `output: "jsonl"`. */
-  resume: z.array(z.string()).min(1).optional(),
-  /** Arguments that choose a model, with `{model}` in them. */
-  model: z.array(z.string()).min(1).optional(),
-})
-export type CommandAgentConfig = z.infer<typeof CommandAgentConfig>
+import { AgentId, CommandAgentConfig } from './model.ts'
 
 const cidr = z
   .string()

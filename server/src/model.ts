@@ -110,6 +110,7 @@ export type RunReason =
   | 'timeout'
   | 'idle'
   | 'output_limit'
+  | 'process_limit'
   | 'canceled_by_caller'
   | 'server_stopped'
   | 'server_died'
@@ -340,3 +341,21 @@ export interface IdempotencyScope {
   path: string
   key: string
 }
+
+/** A configured agent: any program that takes a prompt. Source: contract.md section 2. */
+export const CommandAgentConfig = z.strictObject({
+  /** The program and its arguments. */
+  command: z.array(z.string().min(1)).min(1),
+  /** How it gets the prompt: on stdin (default), or as the last argument, after `--`. */
+  prompt: z.enum(['stdin', 'argument']).default('stdin'),
+  /** What it prints: its reply as text (default), or JSON Lines in Postern's event words. */
+  output: z.enum(['text', 'jsonl']).default('text'),
+  /** It also speaks ACP over stdio and can hold sessions. */
+  acp: z.boolean().default(false),
+  title: z.string().min(1).max(100).optional(),
+  /** Arguments that continue a conversation, with `{conversationId}` in them. Needs `output: "jsonl"`. */
+  resume: z.array(z.string()).min(1).optional(),
+  /** Arguments that choose a model, with `{model}` in them. */
+  model: z.array(z.string()).min(1).optional(),
+})
+export type CommandAgentConfig = z.infer<typeof CommandAgentConfig>

@@ -36,7 +36,7 @@ export function agentEnvironment(options: {
   server: Record<string, string | undefined>
   adapter: Record<string, string>
   own: OwnVariables
-  binDirectory: string | null
+  binDirectory: string
 }): Record<string, string> {
   const { server, adapter, own, binDirectory } = options
   const result: Record<string, string> = {}
@@ -44,13 +44,12 @@ export function agentEnvironment(options: {
     if (value !== undefined && (PASSED.has(name) || PASSED_PATTERN.test(name))) result[name] = value
   }
   for (const [name, value] of Object.entries(adapter)) if (maySet(name)) result[name] = value
-  const path = absoluteEntries(server['PATH'])
-  return {
-    ...result,
-    ...own,
-    TERM: 'dumb',
-    PATH: [...(binDirectory ? [binDirectory] : []), ...path].join(delimiter),
-  }
+  return { ...result, ...own, TERM: 'dumb', PATH: searchPath(server, binDirectory) }
+}
+
+/** The `PATH` of agents, and where their programs are looked for: ours first, then the server's absolute entries. */
+export function searchPath(server: Record<string, string | undefined>, binDirectory: string): string {
+  return [binDirectory, ...absoluteEntries(server['PATH'])].join(delimiter)
 }
 
 /** The entries of a PATH that mean the same wherever a program stands. */

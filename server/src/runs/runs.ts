@@ -54,7 +54,11 @@ interface Admitted {
 /** See `Runs`. `adopt` puts queued runs of an earlier server back in the queue. */
 export function createRuns(
   deps: RunsDeps,
-): Runs & { adopt(queued: RunRow[]): Promise<void>; activeIn(wsId: string): number } {
+): Runs & {
+  adopt(queued: RunRow[]): Promise<void>
+  activeIn(wsId: string): number
+  isActive(taskId: string): boolean
+} {
   const { runs, claims, workspaces, agents, events, dispatch, disk, clock, runDirectory } = deps
   const active = new Map<string, Active>()
   let stopping = false
@@ -353,6 +357,7 @@ export function createRuns(
     },
     capacity,
     activeIn: (wsId) => [...active.values()].filter((each) => each.wsId === wsId).length,
+    isActive: (taskId) => active.has(taskId),
     async adopt(queued) {
       for (const row of queued) {
         const prompt = (await view(row)).prompt

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { Agent, AgentEvent, Command } from '../agents/agent.ts'
+import { createFold, type Fold } from '../agents/fold.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
@@ -11,7 +12,8 @@ import { replaceFile, type Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { LiveFiles } from './live-files.ts'
 import { createStreamOutput, createTextDecoder } from './output.ts'
-import type { Fold, Judge, RunGit, Verdict } from './ports.ts'
+import { judge, type Verdict } from './outcome.ts'
+import type { RunGit } from './ports.ts'
 import { createRecorder, type Recorder } from './recorder.ts'
 import { keepText, REPLY_FILE } from './view.ts'
 
@@ -43,8 +45,6 @@ export interface WorkerDeps {
   disk: Disk
   clock: Clock
   liveFiles: LiveFiles
-  judge: Judge
-  createFold(usage: 'step' | 'total'): Fold
   /** The directory of a workspace, checked to be the registered one. */
   workspaceDirectory(wsId: string): Promise<string>
   /** Absolute path of a program, or undefined. */
@@ -82,7 +82,7 @@ export function createWorker(
     void log([{ type: 'run.started', agent: agent.id, wsId: row.wsId, timeoutMs: row.timeoutMs }])
 
     const headless = agent.headless
-    const fold = deps.createFold(headless?.usage ?? 'total')
+    const fold = createFold(headless?.usage ?? 'total')
     let exit: Exit | undefined
     let verdict: Verdict
     let place: Place | undefined
@@ -104,7 +104,7 @@ export function createWorker(
       exit = done.exit
       stderr = done.stderr
       reply = headless.output === 'text' ? done.tail : { text: fold.state.text, truncated: fold.state.textTruncated }
-      verdict = deps.judge({
+      verdict = judge({
         exit,
         folded: fold.state,
         endsWithRecord: headless.endsWithRecord,
@@ -333,7 +333,7 @@ export function createWorker(
     }
     await disk.rm(place.scratch, { recursive: true, force: true })
     if (state.worktree !== null && state.branch !== null) {
-      if (await git.removeWorktree(place.directory, state.worktree, state.branch).catch(() => false))
+      if (await git.removeWorktree(state.worktree, state.branch, state.baseSha).catch(() => false))
         state.worktree = null
     }
     return state

@@ -67,10 +67,12 @@ export type UpdateWorkspace = z.infer<typeof UpdateWorkspace>
 /** Directories agents work in. */
 export interface Workspaces {
   /**
+   * Registers a directory, or makes one. `replayed`: the key was known and nothing was made.
+   *
    * @throws DomainError `workspace_exists`, `path_not_usable`, `unknown_agent`, `agent_not_enabled` (a default agent that
    * is not among `agents`), `validation_failed`
    */
-  create(input: CreateWorkspace, idempotency?: IdempotencyScope): Promise<Workspace>
+  create(input: CreateWorkspace, idempotency?: IdempotencyScope): Promise<{ workspace: Workspace; replayed: boolean }>
   list(): Promise<Workspace[]>
   /** @throws DomainError `workspace_not_found` (names the nearest id) */
   get(id: string): Promise<Workspace>

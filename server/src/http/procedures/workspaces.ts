@@ -62,10 +62,11 @@ export const workspaceProcedures = router({
     .input(CreateWorkspace)
     .output(Workspace)
     .mutation(async ({ ctx, input }) => {
-      const created = await ctx.workspaces.create(input, ctx.idempotency)
+      const { workspace, replayed } = await ctx.workspaces.create(input, ctx.idempotency)
       ctx.reply.status = 201
-      ctx.reply.headers['Location'] = `/api/workspaces/${created.id}`
-      return created
+      ctx.reply.headers['Location'] = `/api/workspaces/${workspace.id}`
+      if (replayed) ctx.reply.headers['Idempotency-Replayed'] = 'true'
+      return workspace
     }),
 
   get: procedure

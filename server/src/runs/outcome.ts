@@ -1,0 +1,79 @@
+import type { FailureKind } from '../agents/agent.ts'
+import type { Folded } from '../agents/fold.ts'
+import type { RunReason, RunStatus } from '../model.ts'
+import { MAX_OUTPUT_BYTES, MAX_PROCESSES } from '../process/supervise.ts'
+import type { Exit } from '../process/types.ts'
+
+/** How a run ended: status, stable reason and a sentence for people. */
+export interface Verdict {
+  status: RunStatus
+  reason: RunReason | null
+  detail: string | null
+}
+
+const REASONS: Record<FailureKind, RunReason> = {
+  auth: 'agent_not_logged_in',
+  rate_limit: 'rate_limited',
+  provider: 'provider_error',
+  agent: 'agent_error',
+}
+
+/**
+ * A run succeeded if and only if its program exited with 0 and, where the agent ends with a record, that was seen and
+ * carried no error; or it was seen without error and the program merely stayed. Who ended the program early decides first.
+ */
+export function judge(input: {
+  exit: Exit
+  folded: Folded
+  endsWithRecord: boolean
+  stderr: string
+  timeoutMs: number
+  idleTimeoutMs: number | null
+}): Verdict {
+  const { exit, folded, endsWithRecord, stderr } = input
+  const failed = (reason: RunReason, detail: string): Verdict => ({
+    status: 'failed',
+    reason,
+    detail: detail.slice(0, 500),
+  })
+  const reported = folded.fatal ?? folded.end?.error
+  switch (exit.reason) {
+    case 'canceled':
+      return { status: 'canceled', reason: 'canceled_by_caller', detail: 'canceled by a caller' }
+    case 'server_stopped':
+      return {
+        status: 'interrupted',
+        reason: 'server_stopped',
+        detail: 'the server was stopped while the run was at work',
+      }
+    case 'timed_out':
+      return { status: 'timed_out', reason: 'timeout', detail: `stopped after ${input.timeoutMs} ms` }
+    case 'idle':
+      return {
+        status: 'timed_out',
+        reason: 'idle',
+        detail: `stopped after ${input.idleTimeoutMs} ms without a sign of life`,
+      }
+    case 'output_limit':
+      return failed('output_limit', `stopped after ${MAX_OUTPUT_BYTES} bytes of output`)
+    case 'process_limit':
+      return failed('process_limit', `stopped with more than ${MAX_PROCESSES} processes`)
+    case 'not_started':
+      return failed('agent_not_startable', `the program could not be started (${exit.error})`)
+    default: // it ended by itself, was told to after its result, or after an error it would repeat
+  }
+  if (reported) return failed(REASONS[reported.kind], reported.message)
+  if (folded.end?.ok === false) return failed('agent_error', 'the agent reported that it failed')
+  if (exit.reason === 'settled') return { status: 'succeeded', reason: null, detail: null }
+  const how = exit.signal ? `ended by ${exit.signal}` : `exited with ${exit.exitCode}`
+  if (exit.exitCode !== 0) return failed('exit_nonzero', [how, complaint(stderr)].filter(Boolean).join(': '))
+  if (endsWithRecord && !folded.end)
+    return failed('no_result', [`${how} without a result`, complaint(stderr)].filter(Boolean).join(': '))
+  return { status: 'succeeded', reason: null, detail: null }
+}
+
+/** The first line that speaks of an error (the last is often a backtrace), or the last one. */
+function complaint(stderr: string): string {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '')
+  return (lines.find((line) => /error/i.test(line)) ?? lines.at(-1) ?? '').trim()
+}

@@ -1,0 +1,108 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createFold } from '../agents/fold.ts'
+import type { Agents } from '../agents/types.ts'
+import { newId, type Clock } from '../clock.ts'
+import type { Dispatch } from '../dispatch/dispatch.ts'
+import { DomainError } from '../errors.ts'
+import type { AgentProbe } from '../model.ts'
+import { createLineSplitter } from '../process/lines.ts'
+import type { Processes } from '../process/supervise.ts'
+import { judge } from './outcome.ts'
+
+export const PROBE_PROMPT = 'Reply with the single word: ready'
+const PROBE_TIMEOUT_MS = 60_000
+/** Characters of output and of complaint that are looked at. */
+const KEPT_CHARACTERS = 8_000
+
+/**
+ * Runs one fixed prompt with an agent, in an empty directory and read only: shows whether it starts, is logged in and
+ * answers. Takes a place like any run; no record is kept.
+ */
+export function createProbe(deps: {
+  agents: Agents
+  processes: Processes
+  dispatch: Dispatch
+  clock: Clock
+  /** Where its empty directories are made. */
+  directory: string
+  findProgram(name: string): Promise<string | undefined>
+  environment(task: { taskId: string; wsId: string; adapter: Record<string, string> }): Record<string, string>
+}): (agentId: string, signal: AbortSignal) => Promise<AgentProbe> {
+  const { agents, processes, dispatch, clock } = deps
+
+  return async (agentId, signal) => {
+    const agent = agents.find(agentId)
+    if (!agent) throw new DomainError('agent_not_found', `there is no agent "${agentId}"`, { hint: 'postern agents' })
+    const { headless } = agent
+    if (!headless) throw new DomainError('agent_not_headless', `"${agentId}" has no headless mode and cannot be probed`)
+    const taskId = newId('headless', clock)
+    const place = dispatch.take({ id: taskId, wsId: 'ws-probe', workspaceLimit: null })
+    if (!place) {
+      const { running, limit } = dispatch.counts()
+      throw new DomainError('capacity_reached', `${running} of ${limit} runs are active`, { retryAfterSeconds: 5 })
+    }
+    let directory: string | undefined
+    const startedAt = clock.monotonic()
+    const answer = (ok: boolean, reason: string | null, detail: string | null, text: string | null): AgentProbe => {
+      return { agent: agentId, ok, reason, detail, text, durationMs: Math.round(clock.monotonic() - startedAt) }
+    }
+    try {
+      await mkdir(deps.directory, { recursive: true, mode: 0o700 })
+      directory = await mkdtemp(join(deps.directory, 'probe-'))
+      const task = {
+        prompt: PROBE_PROMPT,
+        cwd: directory,
+        permissions: 'ask' as const,
+        model: null,
+        conversationId: null,
+      }
+      const command = headless.compose(task)
+      const program = await deps.findProgram(command.program)
+      if (program === undefined) {
+        return answer(
+          false,
+          'agent_not_found',
+          `"${command.program}" is not on the server's PATH; ${agent.installHint ?? ''}`,
+          null,
+        )
+      }
+      const splitter = createLineSplitter()
+      const fold = createFold(headless.usage)
+      const abort = new AbortController()
+      const onHangUp = (): void => abort.abort('canceled')
+      signal.addEventListener('abort', onHangUp, { once: true })
+      let stdout = ''
+      let stderr = ''
+      const { ended } = processes.supervise({
+        mark: taskId,
+        program,
+        args: command.args,
+        cwd: directory,
+        env: deps.environment({ taskId, wsId: 'ws-probe', adapter: command.env }),
+        stdin: command.stdin,
+        timeoutMs: PROBE_TIMEOUT_MS,
+        idleTimeoutMs: null,
+        signal: abort.signal,
+        onStarted: () => Promise.resolve(),
+        onOutput(stream, chunk) {
+          if (stream === 'stderr') stderr = (stderr + chunk.toString('utf8')).slice(0, KEPT_CHARACTERS)
+          else if (headless.output === 'text') stdout = (stdout + chunk.toString('utf8')).slice(-KEPT_CHARACTERS)
+          else
+            for (const line of splitter.push(chunk))
+              if (!line.tooLong) for (const event of headless.decode(line.text)) fold.add(event)
+        },
+      })
+      const exit = await ended
+      signal.removeEventListener('abort', onHangUp)
+      const { endsWithRecord } = headless
+      const limits = { timeoutMs: PROBE_TIMEOUT_MS, idleTimeoutMs: null }
+      const verdict = judge({ exit, folded: fold.state, endsWithRecord, stderr, ...limits })
+      const text = headless.output === 'text' ? stdout : fold.state.text
+      return answer(verdict.status === 'succeeded', verdict.reason, verdict.detail, text)
+    } finally {
+      place.free()
+      if (directory !== undefined) await rm(directory, { recursive: true, force: true })
+    }
+  }
+}

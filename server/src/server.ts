@@ -1,0 +1,210 @@
+import { chmod, mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createAgents } from './agents/agents.ts'
+import { systemClock, type Clock } from './clock.ts'
+import type { Config } from './config.ts'
+import { createDispatch } from './dispatch/local.ts'
+import { createEventLog } from './events/event-log.ts'
+import { createHttp } from './http/app.ts'
+import type { Logger } from './log.ts'
+import { openCgroups } from './process/cgroup.ts'
+import { agentEnvironment, searchPath } from './process/environment.ts'
+import { askVersion, findProgram } from './process/program.ts'
+import { createProcesses } from './process/supervise.ts'
+import { createLiveFiles } from './runs/live-files.ts'
+import { createProbe } from './runs/probe.ts'
+import { recoverRuns } from './runs/recovery.ts'
+import { retireOldLogs } from './runs/retention.ts'
+import { createRuns } from './runs/runs.ts'
+import { createWorker } from './runs/work.ts'
+import { replaceFile, systemDisk, type Disk } from './store/disk.ts'
+import { lockDataDirectory } from './store/lock.ts'
+import { openStore } from './store/store.ts'
+import { createGit } from './workspaces/git.ts'
+import { createWorkspaces } from './workspaces/workspaces.ts'
+import { writeLauncher } from './process/launcher.ts'
+
+export interface ServerOptions {
+  config: Config
+  /** The environment that agents inherit from, by allow-list. */
+  environment: Record<string, string | undefined>
+  log: Logger
+  version: string
+  clock?: Clock
+  disk?: Disk
+}
+
+export interface RunningServer {
+  url: string
+  port: number
+  /** Ends runs, flushes, frees the lock; within some 8 s. Safe to repeat. */
+  stop(): Promise<void>
+}
+
+/**
+ * Builds the server and starts it. The one place that knows the real things; it holds no rule. What is acquired pushes
+ * its release; stopping runs the list backwards.
+ *
+ * @throws LockedError, DamagedStateError, ConfigError, and what listening says
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { config, environment, log, version, clock = systemClock, disk = systemDisk } = options
+  const { dataDir } = config
+  const releases: (() => Promise<void>)[] = []
+  let stopping: Promise<void> | undefined
+  let draining = false
+
+  async function release(): Promise<void> {
+    draining = true
+    for (const each of releases.reverse())
+      await each().catch((error: unknown) => log.error({ error }, 'while stopping'))
+  }
+  const stop = (): Promise<void> => (stopping ??= release())
+
+  try {
+    await mkdir(dataDir, { recursive: true, mode: 0o700 })
+    await chmod(dataDir, 0o700)
+    releases.push(await lockDataDirectory(dataDir))
+
+    const onTrouble = (message: string, error?: unknown): void => log.error({ error }, message)
+    const store = await openStore({
+      disk,
+      dataDir,
+      clock,
+      maxIdempotencyKeys: config.maxIdempotencyKeys,
+      onTrouble,
+    })
+    releases.push(() => store.close())
+
+    const runDirectory = (taskId: string): string => join(dataDir, 'runs', taskId)
+    const events = createEventLog({ disk, clock, path: (log) => join(runDirectory(log), 'events.ndjson') })
+    const processes = createProcesses({ clock, cgroups: openCgroups() })
+    const binDirectory = await writeLauncher(join(dataDir, 'bin'))
+    const path = searchPath(environment, binDirectory)
+    const locate = async (name: string): Promise<string | undefined> => (await findProgram(name, path))?.path
+    const agents = createAgents({
+      configured: config.agents,
+      clock,
+      demoHome: join(dataDir, 'demo-agent'),
+      findProgram: locate,
+      askVersion: (program, args) => askVersion(program, args, path),
+    })
+    const git = createGit({ environment, binDirectory })
+    const liveFiles = createLiveFiles(disk, join(dataDir, 'live'))
+    const dispatch = createDispatch(config)
+    const recovered = await recoverRuns({
+      runs: store.runs,
+      events,
+      processes,
+      git,
+      disk,
+      clock,
+      liveFiles,
+      runDirectory,
+    })
+    if (recovered.interrupted > 0) log.warn(recovered, 'runs of a server that died were ended')
+
+    const workspaces = createWorkspaces({
+      table: store.workspaces,
+      claims: store.claims,
+      agents,
+      git,
+      dataDir,
+      clock,
+      busy: (wsId) => runs.activeIn(wsId) > 0,
+    })
+    let url = ''
+    const environmentOf = ({
+      taskId,
+      wsId,
+      adapter,
+    }: {
+      taskId: string
+      wsId: string
+      adapter: Record<string, string>
+    }) =>
+      agentEnvironment({
+        server: environment,
+        adapter,
+        own: { POSTERN_URL: url, POSTERN_RUN_ID: taskId, POSTERN_WORKSPACE_ID: wsId },
+        binDirectory,
+      })
+    const worker = createWorker({
+      runs: store.runs,
+      events,
+      processes,
+      git,
+      disk,
+      clock,
+      liveFiles,
+      workspaceDirectory: (wsId) => workspaces.directory(wsId),
+      findProgram: locate,
+      environment: environmentOf,
+      runDirectory,
+      worktreePath: (taskId) => join(dataDir, 'worktrees', taskId),
+    })
+    const runs = createRuns({
+      runs: store.runs,
+      claims: store.claims,
+      workspaces,
+      agents,
+      events,
+      dispatch,
+      disk,
+      clock,
+      worker,
+      runDirectory,
+      onError: onTrouble,
+    })
+
+    const http = await createHttp({
+      runs,
+      workspaces,
+      agents,
+      config,
+      clock,
+      log,
+      version,
+      isDraining: () => draining,
+      runProcesses: () => processes.ofRuns(),
+      probe: createProbe({
+        agents,
+        processes,
+        dispatch,
+        clock,
+        directory: join(dataDir, 'probes'),
+        findProgram: locate,
+        environment: environmentOf,
+      }),
+    })
+    // Together: a caller who waits for a run gets its end, and nobody waits for a caller who does not listen.
+    releases.push(async () => {
+      await Promise.all([runs.stop(), http.close()])
+    })
+    const listening = await http.listen()
+    url = listening.url
+    await runs.adopt(recovered.queued)
+
+    const background = new AbortController()
+    void retireOldLogs({
+      disk,
+      clock,
+      directory: join(dataDir, 'runs'),
+      outputDays: config.retention.outputDays,
+      isActive: (taskId) => runs.isActive(taskId),
+      onError: onTrouble,
+      signal: background.signal,
+    })
+    const serverFile = join(dataDir, 'server.json')
+    const startedAt = new Date(clock.now()).toISOString()
+    await replaceFile(disk, serverFile, Buffer.from(`${JSON.stringify({ url, pid: process.pid, startedAt })}\n`))
+    releases.push(async () => {
+      background.abort()
+      await rm(serverFile, { force: true })
+    })
+    return { url, port: listening.port, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
