@@ -1,0 +1,275 @@
+/**
+ * What the server costs, beside the bare limit of the same machine in the same run: `pnpm bench`, or
+ * `pnpm bench --quick` for shorter rounds and no 100 000. Figures are for reading, ratios for comparing; no test depends
+ * on them.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { get } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { load, percentiles } from './load.ts'
+import { seed } from './seed.ts'
+
+const quick = process.argv.includes('--quick')
+const SECONDS = quick ? 1 : 3
+const HISTORIES = quick ? [0, 1_000, 10_000] : [0, 1_000, 10_000, 100_000]
+const root = await mkdtemp(join(tmpdir(), 'postern-bench-'))
+const agents = {
+  none: { command: ['true'] },
+  sleep: { command: ['sleep', '600'] },
+  ticks: { command: ['bash', '--norc', '-s'] },
+}
+
+interface Child {
+  process: ChildProcess
+  url: string
+  startMs: number
+  stop(): Promise<void>
+}
+
+async function start(args: string[], ready: RegExp, toUrl: (match: string) => string): Promise<Child> {
+  const from = performance.now()
+  const child = spawn(process.execPath, args, {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_ENV: 'production' },
+  })
+  let text = ''
+  for await (const chunk of child.stdout ?? []) {
+    text += String(chunk)
+    const found = ready.exec(text)
+    if (!found) continue
+    const startMs = performance.now() - from
+    child.stdout?.resume()
+    const stop = async (): Promise<void> => {
+      child.stdin?.end()
+      child.kill('SIGTERM')
+      if (child.exitCode === null) await once(child, 'exit')
+    }
+    return { process: child, url: toUrl(found[1] ?? ''), startMs, stop }
+  }
+  throw new Error(`${args.join(' ')} ended without being ready: ${text}`)
+}
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+const baseline = (...args: string[]): Promise<Child> =>
+  start([here('baselines.ts'), ...args], /ready (\d+)/, (port) => `http://127.0.0.1:${port}`)
+
+async function postern(dataDir: string, config: object = {}): Promise<Child & { token: string }> {
+  await mkdir(dataDir, { recursive: true, mode: 0o700 })
+  await writeFile(join(dataDir, 'config.json'), JSON.stringify({ agents, maxQueued: 100_000, ...config }))
+  const child = await start(
+    [here('../bin/postern.mjs'), 'serve', '--port', '0', '--data', dataDir],
+    /postern listening on (\S+)/,
+    (url) => url,
+  )
+  const token = (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim()
+  return { ...child, token }
+}
+async function api<T>(on: { url: string; token: string }, method: string, path: string, body?: unknown): Promise<T> {
+  const response = await fetch(on.url + path, {
+    method,
+    headers: { authorization: `Bearer ${on.token}`, ...(body !== undefined && { 'content-type': 'application/json' }) },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
+  })
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
+  return (await response.json()) as T
+}
+const post = (on: { url: string; token: string }, body: object) =>
+  api<{ taskId: string; durationMs: number }>(on, 'POST', '/api/workspaces/ws-bench/headless', body)
+
+/** User and system time of a process, in milliseconds. */
+async function cpuMs(pid: number | undefined): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1')
+  const fields = stat.slice(stat.lastIndexOf(') ') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * 10 // clock ticks of 10 ms
+}
+async function rssMb(pid: number | undefined): Promise<number> {
+  const found = /VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'latin1'))
+  return Number(found?.[1] ?? 0) / 1024
+}
+async function measured(child: Child, options: Parameters<typeof load>[0]) {
+  await load({ ...options, seconds: 0.5 }) // warm
+  const before = await cpuMs(child.process.pid)
+  const result = await load(options)
+  const cpuMicros = (((await cpuMs(child.process.pid)) - before) * 1000) / result.requests
+  return { ...result, cpuMicros }
+}
+
+const rows: string[][] = []
+const number = (value: number, digits = 1): string => (Number.isFinite(value) ? value.toFixed(digits) : '-')
+function report(what: string, figure: string, bare: string, ratio: string, aim = ''): void {
+  rows.push([what, figure, bare, ratio, aim])
+  console.log([what.padEnd(52), figure.padStart(30), bare.padStart(26), ratio.padStart(10), aim].join('  '))
+}
+console.log(`Node ${process.version}, ${process.platform}, rounds of ${SECONDS} s; ratio = ours / bare`)
+report('what', 'ours', 'bare', 'ratio', 'aim')
+
+// --- bare limits ------------------------------------------------------------------------------------------------------
+const http = await baseline('http')
+const bareGet = await measured(http, { url: http.url, connections: 32, seconds: SECONDS })
+await http.stop()
+const trpc = await baseline('trpc')
+const input = encodeURIComponent(JSON.stringify({ taskId: 'x' }))
+const trpcGet = await measured(trpc, { url: `${trpc.url}/get?input=${input}`, connections: 32, seconds: SECONDS })
+await trpc.stop()
+const bareSpawn: number[] = []
+for (let i = 0; i < (quick ? 50 : 150); i++) {
+  const from = performance.now()
+  await once(spawn('/bin/true', { detached: true }), 'exit')
+  bareSpawn.push(performance.now() - from)
+}
+const spawnMs = percentiles(bareSpawn)
+const syncFile = await open(join(root, 'sync'), 'a')
+const bareSync: number[] = []
+for (let i = 0; i < 300; i++) {
+  const from = performance.now()
+  await syncFile.write('x'.repeat(1_000))
+  await syncFile.datasync()
+  bareSync.push(performance.now() - from)
+}
+await syncFile.close()
+const syncMs = percentiles(bareSync)
+report(
+  'bare node:http GET, 32 connections',
+  `${number(bareGet.perSecond, 0)}/s ${number(bareGet.cpuMicros)} µs`,
+  '',
+  '',
+)
+report("tRPC's own HTTP adapter GET", `${number(trpcGet.perSecond, 0)}/s ${number(trpcGet.cpuMicros)} µs`, '', '')
+report('bare spawn of true, p50 / p99', `${number(spawnMs.p50, 2)} / ${number(spawnMs.p99, 2)} ms`, '', '')
+report('bare append + fdatasync of 1 kB, p50 / p99', `${number(syncMs.p50, 2)} / ${number(syncMs.p99, 2)} ms`, '', '')
+
+// --- by history -------------------------------------------------------------------------------------------------------
+let postAtNone = NaN
+for (const history of HISTORIES) {
+  const dataDir = join(root, `history-${history}`)
+  await mkdir(dataDir, { recursive: true, mode: 0o700 })
+  await seed(dataDir, history)
+  const server = await postern(dataDir, { maxRuns: 1 })
+  const label = `${history} past runs: `
+  const directory = join(root, `work-${history}`)
+  await mkdir(directory)
+  await api(server, 'POST', '/api/workspaces', { id: 'ws-bench', tag: 'bench', path: directory })
+  report(`${label}start to listening`, `${number(server.startMs, 0)} ms`, '', '', '< 500 ms')
+  report(`${label}memory, idle`, `${number(await rssMb(server.process.pid), 0)} MB`, '', '', '< 100 MB')
+
+  const took: number[] = []
+  for (let i = 0; i < (quick ? 20 : 60); i++) {
+    const from = performance.now()
+    await post(server, { agent: 'none', prompt: 'x', wait: true })
+    took.push(performance.now() - from)
+  }
+  const ended = percentiles(took)
+  report(
+    `${label}POST to ended (true), p50 / p99`,
+    `${number(ended.p50, 2)} / ${number(ended.p99, 2)} ms`,
+    `spawn ${number(spawnMs.p50, 2)} ms`,
+    `+${number(ended.p50 - spawnMs.p50, 2)} ms`,
+    'bare spawn + 5 ms',
+  )
+
+  const { taskId } = await post(server, { agent: 'none', prompt: 'x', wait: true })
+  const one = await measured(server, { url: `${server.url}/api/headless/${taskId}`, connections: 32, seconds: SECONDS })
+  report(
+    `${label}GET one run`,
+    `${number(one.perSecond, 0)}/s ${number(one.cpuMicros)} µs`,
+    `${number(bareGet.perSecond, 0)}/s ${number(bareGet.cpuMicros)} µs`,
+    number(one.perSecond / bareGet.perSecond, 2),
+    `>= 0.25; tRPC adapter x ${number(one.perSecond / trpcGet.perSecond, 2)} (>= 2)`,
+  )
+  const list = await measured(server, { url: `${server.url}/api/headless?limit=100`, connections: 8, seconds: SECONDS })
+  report(`${label}list 100`, `${number(list.perSecond, 0)}/s ${number(list.cpuMicros, 0)} µs`, '', '')
+
+  // One run holds the only place, so a POST is accepted into the queue: the cost of a durable answer alone.
+  const holder = await post(server, { agent: 'sleep', prompt: 'x' })
+  const body = (): string =>
+    JSON.stringify({ agent: 'none', prompt: 'Compare the notes with the thesis.', whenBusy: 'queue' })
+  const target = { url: `${server.url}/api/workspaces/ws-bench/headless`, method: 'POST', body, expect: 202 }
+  const single = await measured(server, { ...target, connections: 1, seconds: SECONDS })
+  if (history === 0) postAtNone = single.p50
+  report(
+    `${label}POST to 202, one client, p50 / p99`,
+    `${number(single.p50, 2)} / ${number(single.p99, 2)} ms`,
+    `fdatasync ${number(syncMs.p50, 2)} ms`,
+    number(single.p50 / syncMs.p50, 2),
+    history === 0 ? '' : `x ${number(single.p50 / postAtNone, 2)} of none (<= 1.2)`,
+  )
+  const many = await measured(server, { ...target, connections: 32, seconds: SECONDS })
+  report(`${label}POST to 202, 32 clients`, `${number(many.perSecond, 0)}/s p99 ${number(many.p99)} ms`, '', '')
+  await api(server, 'POST', `/api/headless/${holder.taskId}/cancel`).catch(() => undefined)
+  server.process.kill('SIGKILL') // thousands wait in the queue: nothing to be learnt from working them
+  await once(server.process, 'exit')
+}
+
+// --- streams ----------------------------------------------------------------------------------------------------------
+const COUNT = 200
+const SIZE = 200
+const PAUSE_MS = 5
+for (const readers of quick ? [1, 100] : [1, 100, 1_000]) {
+  const bare = await baseline('sse', String(COUNT), String(SIZE), String(PAUSE_MS))
+  const bareMs = await follow(bare.url, readers, () => void bare.process.stdin?.write('go\n'))
+  await bare.stop()
+  const server = await postern(join(root, `sse-${readers}`))
+  await api(server, 'POST', '/api/workspaces', { id: 'ws-bench', tag: 'bench' })
+  const gate = join(root, `go-${readers}`)
+  const script = `while [ ! -e ${gate} ]; do sleep 0.05; done; for i in $(seq ${COUNT}); do echo ${'x'.repeat(SIZE)}; sleep ${PAUSE_MS / 1000}; done`
+  const { taskId } = await post(server, { agent: 'ticks', prompt: script })
+  const before = await cpuMs(server.process.pid)
+  const ms = await follow(`${server.url}/api/headless/${taskId}/events`, readers, () => void writeFile(gate, ''))
+  const cpu = (await cpuMs(server.process.pid)) - before
+  report(
+    `${readers} SSE readers of ${COUNT} lines, until the last has all`,
+    `${number(ms, 0)} ms, ${number(cpu, 0)} ms CPU`,
+    `${number(bareMs, 0)} ms`,
+    number(ms / bareMs, 2),
+  )
+  await server.stop()
+}
+
+/** Opens readers, starts the writing, and gives the milliseconds until every stream has ended. */
+async function follow(url: string, readers: number, go: () => void): Promise<number> {
+  const opened = Array.from({ length: readers }, () => {
+    const { promise: ended, resolve } = Promise.withResolvers<void>()
+    const begun = new Promise<void>((begin, fail) => {
+      get(url, { headers: { accept: 'text/event-stream' }, agent: false }, (response) => {
+        if (response.statusCode !== 200) fail(new Error(`stream answered ${response.statusCode}`))
+        begin()
+        response.resume()
+        response.on('end', resolve)
+      }).on('error', fail)
+    })
+    return { begun, ended }
+  })
+  await Promise.all(opened.map((each) => each.begun))
+  const from = performance.now()
+  go()
+  await Promise.all(opened.map((each) => each.ended))
+  return performance.now() - from
+}
+
+// --- a flood ----------------------------------------------------------------------------------------------------------
+const flooded = await postern(join(root, 'flood'))
+await api(flooded, 'POST', '/api/workspaces', { id: 'ws-bench', tag: 'bench' })
+const idleMb = await rssMb(flooded.process.pid)
+let mostMb = idleMb
+const watching = setInterval(() => void rssMb(flooded.process.pid).then((mb) => (mostMb = Math.max(mostMb, mb))), 50)
+const bytes = 1_000_000_000
+const from = performance.now()
+await post(flooded, {
+  agent: 'ticks',
+  prompt: `yes 'a line of some forty characters, no more' | head -c ${bytes}`,
+  wait: true,
+})
+const floodMs = performance.now() - from
+clearInterval(watching)
+report(
+  '1 GB of output from one run',
+  `${number(floodMs / 1000, 2)} s, RSS +${number(mostMb - idleMb, 0)} MB`,
+  `idle ${number(idleMb, 0)} MB`,
+  '',
+  '< 30 MB more',
+)
+await flooded.stop()
+await rm(root, { recursive: true, force: true })
