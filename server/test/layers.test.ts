@@ -8,9 +8,11 @@ import { describe, expect, test } from 'vitest'
  */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   main: ['cli'],
-  cli: ['sdk'],
+  cli: ['sdk', 'demo-agent'],
   // The one command that is a server rather than a client of one.
   'cli/serve': ['cli', 'server', 'config'],
+  // A program of its own, started as a child: it shares nothing with the server.
+  'demo-agent': [],
   server: ['http', 'workspaces', 'runs', 'agents', 'process', 'events', 'dispatch', 'store', 'config'],
   http: ['workspaces', 'runs', 'agents'],
   runs: ['workspaces', 'agents', 'process', 'events', 'dispatch', 'store'],
@@ -28,10 +30,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 }
 /** What every part may import. */
 const FOUNDATION = ['model', 'errors', 'clock', 'log']
+/** Who starts programs: the one machine for it, and the demo agent, which is another program. */
+const STARTS_PROGRAMS = ['process', 'demo-agent']
 /** Modules that start programs. */
 const PROCESS_MODULES = /^(execa|(node:)?child_process|(node:)?cluster)$/
 /** Who may look at the environment of the process: the command line, which hands it on as a value. */
-const READS_ENVIRONMENT = /^(config\.ts|main\.ts|cli\/.+)$/
+const READS_ENVIRONMENT = /^(config\.ts|main\.ts|cli\/.+|demo-agent\/demo-agent\.ts)$/
 
 const sources = resolve(import.meta.dirname, '../src')
 
@@ -123,9 +127,10 @@ describe('the layers', () => {
     expect(wrong).toEqual([])
   })
 
-  test('only process/ starts programs', () => {
+  test('only process/ starts programs, and the demo agent its own', () => {
     const wrong = product.filter(
-      (source) => partOf(source.path) !== 'process' && source.imports.some((name) => PROCESS_MODULES.test(name)),
+      (source) =>
+        !STARTS_PROGRAMS.includes(partOf(source.path)) && source.imports.some((name) => PROCESS_MODULES.test(name)),
     )
     expect(wrong.map((source) => source.path)).toEqual([])
   })

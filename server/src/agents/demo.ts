@@ -20,9 +20,9 @@ export function demoAgent(home: string): Agent {
     hasModel: false,
     installHint: null,
     headless: {
-      compose: ({ prompt, conversationId }) => ({
+      compose: ({ prompt, permissions, conversationId }) => ({
         program: process.execPath,
-        args: [PROGRAM, ...(conversationId === null ? [] : ['--resume', conversationId])],
+        args: [PROGRAM, '--permissions', permissions, ...(conversationId === null ? [] : ['--resume', conversationId])],
         env: { DEMO_AGENT_HOME: home },
         stdin: prompt,
       }),
