@@ -1,9 +1,10 @@
 /** What a run needs of git. Nothing here writes into the user's repository but `addWorktree` and `removeWorktree`. */
 export interface RunGit {
-  /** HEAD and branch of the repository that the directory is in; undefined outside git. */
-  describe(directory: string): Promise<{ headSha: string | null; branch: string | null } | undefined>
-  /** Id of a tree of the directory's files as they are (untracked ones too, ignored ones not); its objects lie in `scratch`. */
-  snapshot(directory: string, scratch: string): Promise<string>
+  /** HEAD, branch and the tree of the directory's files as they are; its objects lie in `scratch`. undefined outside git. */
+  snapshot(
+    directory: string,
+    scratch: string,
+  ): Promise<{ headSha: string | null; branch: string | null; tree: string } | undefined>
   /** The binary patch between two trees of `snapshot`. */
   diff(directory: string, scratch: string, from: string, to: string): Promise<{ patch: Buffer; filesChanged: number }>
   /** A new worktree at `path` on a new branch from HEAD. */

@@ -82,8 +82,9 @@ export async function recoverRuns(deps: {
   async function saveDiff(id: string, directory: string, baseTree: string): Promise<number | undefined> {
     const scratch = join(deps.runDirectory(id), 'git')
     try {
-      const tree = await deps.git.snapshot(directory, scratch)
-      const { patch, filesChanged } = await deps.git.diff(directory, scratch, baseTree, tree)
+      const now = await deps.git.snapshot(directory, scratch)
+      if (!now) return undefined
+      const { patch, filesChanged } = await deps.git.diff(directory, scratch, baseTree, now.tree)
       await replaceFile(deps.disk, join(deps.runDirectory(id), PATCH_FILE), patch)
       return filesChanged
     } catch {

@@ -52,9 +52,7 @@ interface Admitted {
 }
 
 /** See `Runs`. `adopt` puts queued runs of an earlier server back in the queue. */
-export function createRuns(
-  deps: RunsDeps,
-): Runs & {
+export function createRuns(deps: RunsDeps): Runs & {
   adopt(queued: RunRow[]): Promise<void>
   activeIn(wsId: string): number
   isActive(taskId: string): boolean

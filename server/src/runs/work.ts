@@ -192,28 +192,24 @@ export function createWorker(
   async function prepare(row: RunRow, cwd: string): Promise<Place> {
     const scratch = join(deps.runDirectory(row.id), 'git')
     await disk.mkdir(deps.runDirectory(row.id), { recursive: true, mode: 0o700 })
-    const found = await git.describe(cwd).catch(() => undefined)
-    if (row.isolation === 'worktree') {
-      if (!found)
-        throw new Unstartable('worktree_failed', `${row.wsId} is not in a git repository, so it has no worktrees`)
-      const path = deps.worktreePath(row.id)
-      const branch = `postern/${row.id}`
-      try {
-        await git.addWorktree(cwd, path, branch)
-        const state = { baseSha: found.headSha, headSha: null, branch, filesChanged: 0, worktree: path }
-        return { directory: path, git: state, baseTree: await git.snapshot(path, scratch), scratch }
-      } catch (error) {
-        throw new Unstartable(
-          'worktree_failed',
-          `the worktree could not be made: ${(error as Error).message.slice(0, 300)}`,
-        )
-      }
-    }
-    if (!found) return { directory: cwd, git: row.git, baseTree: undefined, scratch }
-    const state = { baseSha: found.headSha, headSha: null, branch: found.branch, filesChanged: 0, worktree: null }
+    if (row.isolation === 'worktree') return await isolate(row, cwd, scratch)
     // A repository whose files cannot be listed is no reason not to run; it only has no diff.
-    const baseTree = await git.snapshot(cwd, scratch).catch(() => undefined)
-    return { directory: cwd, git: state, baseTree, scratch }
+    const base = await git.snapshot(cwd, scratch).catch(() => undefined)
+    return { directory: cwd, git: stateOf(base, null), baseTree: base?.tree, scratch }
+  }
+
+  async function isolate(row: RunRow, cwd: string, scratch: string): Promise<Place> {
+    const path = deps.worktreePath(row.id)
+    try {
+      await git.addWorktree(cwd, path, `postern/${row.id}`)
+      const base = await git.snapshot(path, scratch)
+      return { directory: path, git: stateOf(base, path), baseTree: base?.tree, scratch }
+    } catch (error) {
+      throw new Unstartable(
+        'worktree_failed',
+        `the worktree could not be made: ${(error as Error).message.slice(0, 300)}`,
+      )
+    }
   }
 
   async function run(job: {
@@ -323,11 +319,11 @@ export function createWorker(
 
   /** What the run changed, its patch on disk; its worktree goes when nothing in it would be lost. */
   async function changesOf(place: Place, directory: string): Promise<RunRow['git']> {
-    const end = await git.describe(place.directory).catch(() => undefined)
+    if (place.baseTree === undefined) return place.git
+    const end = await git.snapshot(place.directory, place.scratch)
     const state = { ...place.git, headSha: end?.headSha ?? null }
-    if (place.baseTree !== undefined) {
-      const tree = await git.snapshot(place.directory, place.scratch)
-      const { patch, filesChanged } = await git.diff(place.directory, place.scratch, place.baseTree, tree)
+    if (end) {
+      const { patch, filesChanged } = await git.diff(place.directory, place.scratch, place.baseTree, end.tree)
       await replaceFile(disk, join(directory, PATCH_FILE), patch)
       state.filesChanged = filesChanged
     }
@@ -338,6 +334,13 @@ export function createWorker(
     }
     return state
   }
+}
+
+function stateOf(
+  base: { headSha: string | null; branch: string | null } | undefined,
+  worktree: string | null,
+): RunRow['git'] {
+  return { baseSha: base?.headSha ?? null, headSha: null, branch: base?.branch ?? null, filesChanged: 0, worktree }
 }
 
 /** `agent.session` and `agent.end` steer the run; what they say is in its record. */

@@ -1,5 +1,5 @@
-import { copyFile, mkdir, readFile, rm } from 'node:fs/promises'
-import { isAbsolute, join, resolve } from 'node:path'
+import { copyFile, mkdir, readFile, rm, stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { runQuick, type QuickResult } from '../process/quick.ts'
 import { searchPath } from '../process/environment.ts'
 
@@ -7,15 +7,23 @@ import { searchPath } from '../process/environment.ts'
 export const MAX_PATCH_BYTES = 64 * 1024 * 1024
 const TIMEOUT_MS = 60_000
 
+/** Where a directory's repository stands. */
+export interface Head {
+  /** null before the first commit. */
+  headSha: string | null
+  /** null when HEAD is detached. */
+  branch: string | null
+}
+
 /** Our own git calls: they execute nothing that a repository brings, and write into none but to make or drop a worktree. */
 export interface Git {
-  /** HEAD and branch of the repository the directory is in; undefined outside git. */
-  describe(directory: string): Promise<{ headSha: string | null; branch: string | null } | undefined>
+  /** undefined outside git. */
+  describe(directory: string): Promise<Head | undefined>
   /**
-   * Id of a tree of the directory's files as they are: untracked ones too, ignored ones not. Its objects lie in
-   * `scratch`, which the caller removes; the repository is only read.
+   * The tree of a directory's files as they are: untracked ones too, ignored ones not. Its objects lie in `scratch`, which
+   * the caller removes; the repository is only read. undefined outside git.
    */
-  snapshot(directory: string, scratch: string): Promise<string>
+  snapshot(directory: string, scratch: string): Promise<(Head & { tree: string }) | undefined>
   /** The binary patch between two trees of `snapshot`, and how many files it touches. */
   diff(directory: string, scratch: string, from: string, to: string): Promise<{ patch: Buffer; filesChanged: number }>
   /** A new repository. */
@@ -27,6 +35,13 @@ export interface Git {
    * it has. False: it was kept.
    */
   removeWorktree(path: string, branch: string, baseSha: string | null): Promise<boolean>
+}
+
+interface Located extends Head {
+  objects: string
+  index: string
+  /** The directory's place in the work tree, with a slash at its end; empty at the top. */
+  prefix: string
 }
 
 /** Git failed; the message is its own last line. */
@@ -82,25 +97,38 @@ export function createGit(deps: { environment: Record<string, string | undefined
     more?: Record<string, string>,
     maxBytes?: number,
   ): Promise<Buffer> {
-    const { exitCode, stdout, stderr, timedOut, truncated } = await git(directory, args, more, maxBytes)
-    if (exitCode === 0) return stdout
+    const result = await git(directory, args, more, maxBytes)
+    if (result.exitCode !== 0) throw failure(args.find((arg) => /^[a-z]/.test(arg)) ?? '', result)
+    return result.stdout
+  }
+  function failure(command: string, { exitCode, stderr, timedOut, truncated }: QuickResult): GitError {
     const why = timedOut
       ? `took longer than ${TIMEOUT_MS} ms`
       : truncated
         ? 'printed too much'
         : stderr.trim().split('\n').at(-1)
-    throw new GitError(`git ${args[0]}: ${why || `exited with ${exitCode}`}`)
+    return new GitError(`git ${command}: ${why || `exited with ${exitCode}`}`)
   }
 
-  /** Where the repository of a directory keeps its things; HEAD unborn or detached is fine. */
-  async function locate(directory: string): Promise<{ gitDir: string; objects: string; index: string } | undefined> {
-    const { exitCode, stdout } = await git(directory, [
-      ...['rev-parse', '--is-inside-work-tree', '--absolute-git-dir', '--git-path', 'objects', '--git-path', 'index'],
+  /** One call for everything; HEAD may be unborn, then the call fails behind what it printed. */
+  async function locate(directory: string): Promise<Located | undefined> {
+    if (!(await isBelowRepository(directory))) return undefined
+    const { stdout } = await git(directory, [
+      ...['rev-parse', '--is-inside-work-tree', '--git-path', 'objects', '--git-path', 'index', '--git-path', 'HEAD'],
+      ...['--show-prefix', '--verify', 'HEAD^{commit}'],
     ])
-    const [inside, gitDir = '', objects = '', index = ''] = stdout.toString('utf8').split('\n')
-    if (exitCode !== 0 || inside !== 'true') return undefined
-    const absolute = (path: string): string => (isAbsolute(path) ? path : resolve(directory, path))
-    return { gitDir, objects: absolute(objects), index: absolute(index) }
+    const [inside, objects = '', index = '', headFile = '', prefix = '', headSha = ''] = stdout
+      .toString('utf8')
+      .split('\n')
+    if (inside !== 'true') return undefined
+    const head = await readFile(resolve(directory, headFile), 'utf8').catch(() => '')
+    return {
+      objects: resolve(directory, objects),
+      index: resolve(directory, index),
+      prefix,
+      headSha: /^[0-9a-f]{40,64}$/.test(headSha) ? headSha : null,
+      branch: /^ref: refs\/heads\/(.+)$/m.exec(head)?.[1] ?? null,
+    }
   }
 
   /** Overrides for every clean, smudge and process filter that the repository or the user configured. */
@@ -125,36 +153,25 @@ export function createGit(deps: { environment: Record<string, string | undefined
 
   return {
     async describe(directory) {
-      const { exitCode, stdout } = await git(directory, ['rev-parse', '--is-inside-work-tree', '--absolute-git-dir'])
-      const [inside, gitDir = ''] = stdout.toString('utf8').split('\n')
-      if (exitCode !== 0 || inside !== 'true') return undefined
-      const head = (await readFile(join(gitDir, 'HEAD'), 'utf8').catch(() => '')).trim()
-      const branch = /^ref: refs\/heads\/(.+)$/.exec(head)?.[1] ?? null
-      if (/^[0-9a-f]{40,64}$/.test(head)) return { headSha: head, branch: null }
-      const parsed = await git(directory, ['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'])
-      return { headSha: parsed.exitCode === 0 ? parsed.stdout.toString('utf8').trim() : null, branch }
+      const found = await locate(directory)
+      return found && { headSha: found.headSha, branch: found.branch }
     },
 
     async snapshot(directory, scratch) {
       const [found, filters] = await Promise.all([locate(directory), withoutFilters(directory)])
-      if (!found) throw new GitError('not a git repository')
+      if (!found) return undefined
       await mkdir(join(scratch, 'objects'), { recursive: true, mode: 0o700 })
       const more = scratchEnvironment(scratch, found.objects)
       // The repository's index knows which files did not change since; without one, every file is read.
       await copyFile(found.index, more['GIT_INDEX_FILE'] ?? '').catch(() => undefined)
-      await mustGit(directory, [...filters, 'add', '--all', '--ignore-errors', '--', '.'], more).catch(
-        async (error: unknown) => {
-          // A file that cannot be read is left out; anything else is told.
-          const listed = await git(directory, ['ls-files', '--cached', '--', '.'], more)
-          if (listed.exitCode !== 0) throw error
-        },
-      )
-      const prefix = (await mustGit(directory, ['rev-parse', '--show-prefix'])).toString('utf8').trim()
-      const args = prefix === '' ? ['write-tree', '--missing-ok'] : ['write-tree', '--missing-ok', `--prefix=${prefix}`]
-      const { exitCode, stdout } = await git(directory, args, more)
-      if (exitCode === 0) return stdout.toString('utf8').trim()
-      // An empty subdirectory has no tree of its own.
-      return (await mustGit(directory, ['mktree'], more)).toString('utf8').trim()
+      // A file that cannot be read is left out: git says so with exit code 1, and the others are in.
+      const added = await git(directory, [...filters, 'add', '--all', '--ignore-errors', '--', '.'], more)
+      if (added.exitCode !== 0 && added.exitCode !== 1) throw failure('add', added)
+      const at = found.prefix === '' ? [] : [`--prefix=${found.prefix}`]
+      const written = await git(directory, ['write-tree', '--missing-ok', ...at], more)
+      // A subdirectory without files has no tree: it is the empty one.
+      const tree = written.exitCode === 0 ? written.stdout : await mustGit(directory, ['mktree'], more)
+      return { headSha: found.headSha, branch: found.branch, tree: tree.toString('utf8').trim() }
     },
 
     async diff(directory, scratch, from, to) {
@@ -204,5 +221,19 @@ export function createGit(deps: { environment: Record<string, string | undefined
       await rm(path, { recursive: true, force: true })
       return true
     },
+  }
+}
+
+/** True when the directory or one above it has a `.git`: outside, no program need be started to find out. */
+async function isBelowRepository(directory: string): Promise<boolean> {
+  for (let at = directory; ; at = dirname(at)) {
+    if (
+      await stat(join(at, '.git')).then(
+        () => true,
+        () => false,
+      )
+    )
+      return true
+    if (dirname(at) === at) return false
   }
 }
