@@ -96,7 +96,7 @@ function run(program, args, { quiet = false, cwd = root, env = environment() } =
       if (signal === last.signal && Date.now() - last.at < SAME_SIGNAL_MS) return
       Object.assign(last, { signal, at: Date.now() })
       try {
-        if (windows) child.kill(signal)
+        if (windows || child.pid === undefined) child.kill(signal)
         else process.kill(-child.pid, signal)
       } catch {
         // It has just ended: its exit is on the way.
@@ -123,7 +123,7 @@ function run(program, args, { quiet = false, cwd = root, env = environment() } =
 function filesBelow(folder) {
   return readdirSync(folder, { withFileTypes: true })
     .flatMap((entry) => (entry.isDirectory() ? filesBelow(join(folder, entry.name)) : [join(folder, entry.name)]))
-    .sort()
+    .sort((a, b) => (a < b ? -1 : 1))
 }
 
 function fingerprint(files) {
