@@ -7,8 +7,8 @@ export interface RunGit {
   ): Promise<{ headSha: string | null; branch: string | null; tree: string } | undefined>
   /** The binary patch between two trees of `snapshot`. */
   diff(directory: string, scratch: string, from: string, to: string): Promise<{ patch: Buffer; filesChanged: number }>
-  /** A new worktree at `path` on a new branch from HEAD. */
-  addWorktree(directory: string, path: string, branch: string): Promise<void>
+  /** A new worktree at `path` on a new branch from HEAD; resolves with the directory in it that answers to `directory`. */
+  addWorktree(directory: string, path: string, branch: string): Promise<string>
   /** Removes a worktree and its branch when nothing in it would be lost; false: it was kept. */
   removeWorktree(path: string, branch: string, baseSha: string | null): Promise<boolean>
 }

@@ -201,9 +201,9 @@ export function createWorker(
   async function isolate(row: RunRow, cwd: string, scratch: string): Promise<Place> {
     const path = deps.worktreePath(row.id)
     try {
-      await git.addWorktree(cwd, path, `postern/${row.id}`)
-      const base = await git.snapshot(path, scratch)
-      return { directory: path, git: stateOf(base, path), baseTree: base?.tree, scratch }
+      const directory = await git.addWorktree(cwd, path, `postern/${row.id}`)
+      const base = await git.snapshot(directory, scratch)
+      return { directory, git: stateOf(base, path), baseTree: base?.tree, scratch }
     } catch (error) {
       throw new Unstartable(
         'worktree_failed',
