@@ -1,0 +1,41 @@
+import type { Context } from './context.ts'
+import { EXIT } from './exit.ts'
+import { inert, span, table } from './text.ts'
+
+export async function listAgents(context: Context): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  const agents = await postern.agents.list()
+  if (options.json) {
+    screen.print(JSON.stringify({ agents }))
+    return EXIT.ok
+  }
+  const yes = (value: boolean): string => (value ? 'yes' : '-')
+  const rows = agents.map((agent) => [
+    agent.id,
+    agent.installed ? screen.style('green', '✓ found') : screen.style('yellow', '✗ missing'),
+    agent.version === null ? '-' : inert(agent.version, true),
+    yes(agent.headless),
+    yes(agent.live),
+    yes(agent.resume),
+    inert(agent.hint ?? (agent.hasModel || !agent.headless ? '' : 'no model'), true),
+  ])
+  screen.print(table(screen, ['ID', 'STATE', 'VERSION', 'RUNS', 'SESSIONS', 'RESUME', 'HINT'], rows))
+  screen.note(`next: ${context.me} agents probe <id>`)
+  return EXIT.ok
+}
+
+export async function probeAgent(context: Context, id: string): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  const probe = await postern.agents.probe(id)
+  if (options.json) screen.print(JSON.stringify(probe))
+  else if (probe.ok) {
+    screen.note(`${screen.style('green', '✓')} ${id} answered in ${span(probe.durationMs)}`)
+    screen.print(inert(probe.text?.trim() ?? ''))
+  } else {
+    screen.complain(`${screen.style('red', `✗ ${probe.reason}`)}  ${inert(probe.detail ?? '', true)}`)
+    screen.complain(`  ${context.me} agents shows how to install it`)
+  }
+  return probe.ok ? EXIT.ok : EXIT.failed
+}

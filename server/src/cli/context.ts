@@ -1,0 +1,80 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { Postern } from '@postern/sdk'
+import { CliExit, EXIT } from './exit.ts'
+import { createScreen, type Screen } from './text.ts'
+
+export interface GlobalOptions {
+  json: boolean
+  quiet: boolean
+  color: boolean
+  input: boolean
+  server?: string
+  tokenFile?: string
+  data?: string
+}
+
+/** What every command gets. */
+export interface Context {
+  screen: Screen
+  options: GlobalOptions
+  /** `--data`, as `serve` takes it. */
+  dataFlag: { data?: string }
+  /** The client of the server that options, environment or the data directory name. @throws ConnectionError */
+  connect(): Promise<Postern>
+  /** How a hint names this program: `npx postern` in a checkout. */
+  me: string
+}
+
+export function createContext(options: GlobalOptions): Context {
+  const screen = createScreen({ quiet: options.quiet, color: options.color })
+  let client: Promise<Postern> | undefined
+  return {
+    screen,
+    options,
+    dataFlag: options.data === undefined ? {} : { data: options.data },
+    me: programName(),
+    connect() {
+      client ??= open(options)
+      return client
+    },
+  }
+}
+
+async function open(options: GlobalOptions): Promise<Postern> {
+  const token = options.tokenFile === undefined ? undefined : await tokenFrom(options.tokenFile)
+  return await Postern.connect({
+    ...(options.server !== undefined && { url: options.server }),
+    ...(token !== undefined && { token }),
+    ...(options.data !== undefined && { home: resolve(options.data) }),
+  })
+}
+
+async function tokenFrom(path: string): Promise<string> {
+  try {
+    return (await readFile(path, 'utf8')).trim()
+  } catch (error) {
+    throw new CliExit(EXIT.usage, `--token-file ${path}: ${(error as Error).message}`)
+  }
+}
+
+/** In a checkout the command is not on PATH: hints that can be typed begin with `npx`. */
+export function programName(): string {
+  return import.meta.url.endsWith('.ts') ? 'npx postern' : 'postern'
+}
+
+/** `10m`, `90s`, `1h`, `500ms` or a bare number of seconds, in milliseconds. @throws CliExit 2 */
+export function parseSpan(text: string, flag: string): number {
+  const found = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text.trim())
+  const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[found?.[2] ?? 's'] ?? 1_000
+  const ms = Math.round(Number(found?.[1]) * unit)
+  if (!found || ms < 1) throw new CliExit(EXIT.usage, `${flag} "${text}" is not a span of time`, 'such as 90s, 10m or 1h')
+  return ms
+}
+
+/** A whole number from an option. @throws CliExit 2 */
+export function parseCount(text: string, flag: string, least = 1): number {
+  const count = Number(text)
+  if (!/^\d+$/.test(text) || count < least) throw new CliExit(EXIT.usage, `${flag} "${text}" is not a number of at least ${least}`)
+  return count
+}

@@ -1,0 +1,133 @@
+import { accessSync, constants, existsSync } from 'node:fs'
+import { stat, statfs } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { delimiter, join } from 'node:path'
+import { DEFAULT_PORT, dataDirectory, loadConfig } from '../config.ts'
+import type { Context } from './context.ts'
+import { EXIT } from './exit.ts'
+
+interface Finding {
+  check: string
+  ok: boolean
+  detail: string
+  /** What to do about it, when it is not well. */
+  fix: string | null
+}
+
+/** Megabytes of free disk below which runs may not be recorded. */
+const LEAST_FREE_MB = 200
+/** Years between which a clock is believed. */
+const CLOCK_YEARS = { from: 2025, to: 2100 }
+
+/** Looks at what a server on this machine needs, each with its fix. Exit 1 when something is not well. */
+export async function doctor(context: Context): Promise<number> {
+  const { screen, options } = context
+  const dataDir = dataDirectory({ flags: context.dataFlag, env: process.env })
+  const findings: Finding[] = [
+    node(),
+    program('git', 'install git: without it runs have no diff and no worktrees'),
+    await directory(dataDir),
+    await configuration(context),
+    await adminToken(dataDir),
+    await disk(dataDir),
+    clock(),
+    ...(await server(context)),
+  ]
+  if (options.json) screen.print(JSON.stringify({ ok: findings.every((each) => each.ok), findings }))
+  else {
+    for (const { check, ok, detail, fix } of findings) {
+      screen.print(`${ok ? screen.style('green', '✓') : screen.style('red', '✗')} ${check.padEnd(14)} ${detail}`)
+      if (fix !== null) screen.print(`  ${' '.repeat(14)} → ${fix}`)
+    }
+  }
+  return findings.every((each) => each.ok) ? EXIT.ok : EXIT.unexpected
+}
+
+const finding = (check: string, ok: boolean, detail: string, fix: string): Finding => ({ check, ok, detail, fix: ok ? null : fix })
+
+function node(): Finding {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  const ok = (major === 22 && minor >= 23) || (major === 24 && minor >= 18) || major >= 26
+  return finding('Node', ok, process.version, 'use Node 24.18.1 or later: earlier ones silently drop request headers')
+}
+
+function program(name: string, fix: string): Finding {
+  const found = (process.env['PATH'] ?? '').split(delimiter).map((entry) => join(entry, name)).find(isExecutable)
+  return finding(name, found !== undefined, found ?? 'not on PATH', fix)
+}
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function directory(dataDir: string): Promise<Finding> {
+  const found = await stat(dataDir).catch(() => undefined)
+  if (!found) return finding('data directory', true, `${dataDir} (made at the first start)`, '')
+  const ok = found.isDirectory() && (found.mode & 0o077) === 0
+  return finding('data directory', ok, `${dataDir}, mode ${(found.mode & 0o777).toString(8)}`, `chmod 700 ${dataDir}`)
+}
+
+async function configuration(context: Context): Promise<Finding> {
+  try {
+    const config = await loadConfig({ flags: context.dataFlag, env: process.env })
+    const agents = Object.keys(config.agents)
+    return finding('configuration', true, `${agents.length} configured agents, ${config.maxRuns} runs at once`, '')
+  } catch (error) {
+    return finding('configuration', false, (error as Error).message, 'mend config.json')
+  }
+}
+
+async function adminToken(dataDir: string): Promise<Finding> {
+  const path = join(dataDir, 'admin-token')
+  const found = await stat(path).catch(() => undefined)
+  if (!found) return finding('admin token', true, 'made at the first start', '')
+  const ok = (found.mode & 0o777) === 0o600
+  return finding('admin token', ok, `${path}, mode ${(found.mode & 0o777).toString(8)}`, `chmod 600 ${path}`)
+}
+
+async function disk(dataDir: string): Promise<Finding> {
+  let path = dataDir
+  while (!existsSync(path)) path = join(path, '..')
+  const { bavail, bsize } = await statfs(path)
+  const freeMb = Math.floor((bavail * bsize) / 1024 / 1024)
+  return finding('disk', freeMb >= LEAST_FREE_MB, `${freeMb} MB free`, `free some space: below ${LEAST_FREE_MB} MB runs may be refused`)
+}
+
+function clock(): Finding {
+  const now = new Date()
+  const year = now.getUTCFullYear()
+  const ok = year >= CLOCK_YEARS.from && year < CLOCK_YEARS.to
+  return finding('clock', ok, now.toISOString(), 'set the clock: schedules and expiry follow it')
+}
+
+/** The server that answers, with its agents; or, when none does, whether the usual port is free. */
+async function server(context: Context): Promise<Finding[]> {
+  try {
+    const postern = await context.connect()
+    const agents = await postern.agents.list()
+    const missing = agents.filter((agent) => !agent.installed)
+    return [
+      finding('server', true, `${postern.url} answers`, ''),
+      finding('agents', true, `${agents.length - missing.length} of ${agents.length} found`, ''),
+      ...missing.map((agent) => finding(`agent ${agent.id}`, false, 'not found', agent.hint ?? 'install it')),
+    ]
+  } catch {
+    const free = await isFree(DEFAULT_PORT)
+    return [
+      finding('server', true, `none is running; start one with ${context.me} serve`, ''),
+      finding('port', true, `${DEFAULT_PORT} is ${free ? 'free' : 'taken: serve will take the next free one'}`, ''),
+    ]
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createServer()
+    probe.once('error', () => resolve(false))
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)))
+  })
+}

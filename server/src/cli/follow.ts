@@ -1,0 +1,58 @@
+import type { Event, Postern, TaskId } from '@postern/sdk'
+import type { Context } from './context.ts'
+import { inert } from './text.ts'
+
+/** Prints a run's events until it ends: what the agent says on stdout, what it does on stderr; with --json JSON Lines. */
+export async function follow(context: Context, postern: Postern, taskId: TaskId, signal: AbortSignal): Promise<void> {
+  const { screen, options } = context
+  let open = false // a message in deltas that has not ended its line
+  const endLine = (): void => {
+    if (open) screen.write('\n')
+    open = false
+  }
+  for await (const event of postern.runs.events(taskId, { signal })) {
+    if (options.json) {
+      screen.print(JSON.stringify(event))
+      continue
+    }
+    if (event.type === 'agent.message' && event['delta'] === true) {
+      screen.write(inert(event.text ?? ''))
+      open = true
+    } else if (event.type === 'agent.message') {
+      endLine()
+      screen.print(inert(event.text ?? ''))
+    } else if (event.type === 'output.text') {
+      screen.write(inert(event.text ?? ''))
+      open = !(event.text ?? '').endsWith('\n')
+    } else {
+      const line = describe(event)
+      if (line === undefined) continue
+      endLine()
+      screen.note(screen.style('gray', line))
+    }
+  }
+  endLine()
+}
+
+/** One line about an event that is not speech; undefined for those that say nothing new. */
+export function describe(event: Event): string | undefined {
+  const field = (name: string): string => inert(String(event[name] ?? ''), true)
+  switch (event.type) {
+    case 'run.queued':
+      return 'queued: waiting for a place'
+    case 'run.started':
+      return `started ${field('agent')}`
+    case 'tool.started':
+      return `→ ${field('name')}${event['input'] === undefined ? '' : ` ${inert(JSON.stringify(event['input']), true).slice(0, 120)}`}`
+    case 'tool.ended':
+      return `${event['isError'] === true ? '✗' : '✓'} ${field('output').slice(0, 160) || 'done'}`
+    case 'agent.retry':
+      return `waiting: ${field('message')}`
+    case 'permission.denied':
+      return `denied: ${field('name')} ${field('message')}`
+    case 'log':
+      return `log: ${field('message').slice(0, 200)}`
+    default:
+      return undefined
+  }
+}

@@ -1,0 +1,166 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Run, RunQuery } from '@postern/sdk'
+import { parseCount, type Context } from './context.ts'
+import { codeOf, explain } from './explain.ts'
+import { EXIT, exitOf } from './exit.ts'
+import { resolveRun } from './ids.ts'
+import { followRun } from './run.ts'
+import { age, inert, shortIds, span, status, table } from './text.ts'
+
+const WATCH_MS = 2_000
+/** Most runs a page of the API holds. */
+const PAGE = 200
+
+export interface ListFlags {
+  workspace?: string
+  status?: string
+  agent?: string
+  limit: string
+  watch: boolean
+}
+
+export async function listRuns(context: Context, flags: ListFlags): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  const limit = parseCount(flags.limit, '--limit')
+  const query: RunQuery = {
+    pageSize: Math.min(limit, PAGE),
+    ...(flags.workspace !== undefined && { wsId: flags.workspace as `ws-${string}` }),
+    ...(flags.status !== undefined && { status: flags.status }),
+    ...(flags.agent !== undefined && { agent: flags.agent }),
+  }
+  for (;;) {
+    const page = await postern.runs.list(query).page()
+    if (options.json) {
+      screen.print(JSON.stringify(page))
+    } else {
+      const tasks = page.tasks.length < limit && page.nextCursor !== null ? await postern.runs.list(query).toArray({ limit }) : page.tasks
+      if (flags.watch && screen.isTerminal) screen.write('\u001b[H\u001b[2J')
+      screen.print(runTable(context, tasks))
+      const { running, queued, limit: places } = page.capacity
+      const failed = tasks.find((run) => run.status !== 'succeeded' && run.finishedAt !== null)
+      const next = failed ? `runs retry ${failed.taskId}` : 'run "…" -w <workspace>'
+      screen.note(`capacity ${running} of ${places}, ${queued} queued · next: ${context.me} ${next}`)
+    }
+    if (!flags.watch) return EXIT.ok
+    await delay(WATCH_MS)
+  }
+}
+
+function runTable(context: Context, runs: Run[]): string {
+  const { screen } = context
+  const short = shortIds(runs.map((run) => run.taskId))
+  const rows = runs.map((run) => [
+    screen.isTerminal ? (short.get(run.taskId) ?? run.taskId) : run.taskId,
+    screen.isTerminal ? status(screen, run.status) : run.status,
+    run.wsId,
+    run.agent,
+    age(run.createdAt),
+    run.durationMs === null ? (run.startedAt === null ? '-' : age(run.startedAt)) : span(run.durationMs),
+    cost(run),
+    inert(run.prompt, true).slice(0, screen.isTerminal ? 200 : 80),
+  ])
+  return table(screen, ['ID', 'STATUS', 'WS', 'AGENT', 'AGE', 'TOOK', 'COST', 'PROMPT'], rows)
+}
+
+function cost(run: Run): string {
+  if (run.agent === 'demo') return 'no model'
+  return run.usage.costUsd === null ? '-' : `$${run.usage.costUsd.toFixed(2)}`
+}
+
+export async function showRun(context: Context, given: string, flags: { exitStatus: boolean }): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  const run = await postern.runs.get(await resolveRun(postern, given))
+  if (options.json) screen.print(JSON.stringify(run))
+  else {
+    const { usage, git } = run
+    const fields: [string, string | null][] = [
+      ['run', run.taskId],
+      ['status', `${status(screen, run.status)}${run.reason === null ? '' : ` (${run.reason})`}`],
+      ['detail', run.detail],
+      ['workspace', run.wsId],
+      ['agent', run.agent + (run.model === null ? '' : ` · ${run.model}`)],
+      ['created', `${run.createdAt} (${age(run.createdAt)} ago)`],
+      ['took', run.durationMs === null ? null : `${span(run.durationMs)} of ${span(run.timeoutMs)}`],
+      ['exit', run.exitCode === null ? run.signal : String(run.exitCode)],
+      ['usage', usage.source === 'none' ? null : `${usage.inputTokens} in, ${usage.outputTokens} out, ${cost(run)}`],
+      ['git', git.baseSha === null && git.branch === null ? null : `${git.branch ?? 'detached'} at ${git.baseSha?.slice(0, 10) ?? 'no commit'}, ${git.filesChanged} changed`],
+      ['worktree', git.worktree],
+      ['retry of', run.retryOf],
+      ['prompt', inert(run.prompt)],
+      ['reply', run.result.text === null ? null : inert(run.result.text) + (run.result.truncated ? '\n(truncated)' : '')],
+    ]
+    for (const [name, value] of fields) {
+      if (value !== null) screen.print(`${screen.style('gray', name.padEnd(10))} ${value.replaceAll('\n', `\n${' '.repeat(11)}`)}`)
+    }
+  }
+  return flags.exitStatus ? exitOf(run.status) : EXIT.ok
+}
+
+export async function watchRun(context: Context, given: string, flags: { exitStatus: boolean }): Promise<number> {
+  const postern = await context.connect()
+  const code = await followRun(context, postern, await resolveRun(postern, given))
+  return flags.exitStatus || code === EXIT.interruptedByUser ? code : EXIT.ok
+}
+
+export async function printEvents(context: Context, given: string, flags: { after: string; follow: boolean }): Promise<number> {
+  const postern = await context.connect()
+  const taskId = await resolveRun(postern, given)
+  const after = parseCount(flags.after, '--after', 0)
+  if (flags.follow) {
+    for await (const event of postern.runs.events(taskId, { after })) context.screen.print(JSON.stringify(event))
+    return EXIT.ok
+  }
+  for (let seq = after; ; ) {
+    const page = await postern.runs.eventPage(taskId, { after: seq })
+    for (const event of page.events) context.screen.print(JSON.stringify(event))
+    if (page.events.length === 0) return EXIT.ok
+    seq = page.nextAfter
+  }
+}
+
+export async function printOutput(context: Context, given: string, flags: { stderr: boolean; tail?: string }): Promise<number> {
+  const postern = await context.connect()
+  const taskId = await resolveRun(postern, given)
+  const text = await postern.runs.output(taskId, {
+    stream: flags.stderr ? 'stderr' : 'stdout',
+    ...(flags.tail !== undefined && { tailBytes: parseCount(flags.tail, '--tail') }),
+  })
+  // Raw for pipes; on a terminal what the agent wrote must not steer it.
+  context.screen.write(context.screen.isTerminal ? inert(text) : text)
+  return EXIT.ok
+}
+
+export async function printDiff(context: Context, given: string): Promise<number> {
+  const postern = await context.connect()
+  const patch = await postern.runs.diff(await resolveRun(postern, given))
+  context.screen.write(context.screen.isTerminal ? inert(patch) : patch)
+  return EXIT.ok
+}
+
+export async function cancelRuns(context: Context, given: string[]): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  let code: number = EXIT.ok
+  for (const each of given) {
+    try {
+      const run = await postern.runs.cancel(await resolveRun(postern, each))
+      screen.print(options.json ? JSON.stringify(run) : `${run.taskId}\t${run.status}`)
+    } catch (error) {
+      if (given.length === 1) throw error
+      code = explain(screen, error as Error) || codeOf(error as Error)
+    }
+  }
+  return code
+}
+
+export async function retryRun(context: Context, given: string): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  const run = await postern.runs.retry(await resolveRun(postern, given))
+  screen.print(options.json ? JSON.stringify(run) : run.taskId)
+  screen.note(`next: ${context.me} runs watch ${run.taskId}`)
+  return EXIT.ok
+}
+

@@ -1,0 +1,122 @@
+import { stripVTControlCharacters, styleText } from 'node:util'
+
+/** Where and how a command writes: stdout is data, stderr progress and hints. */
+export interface Screen {
+  /** Data for the caller; a line end is added. */
+  print(text: string): void
+  /** Progress and hints, for people; nothing with --quiet. */
+  note(text: string): void
+  /** Errors: also with --quiet. */
+  complain(text: string): void
+  /** Data without a line end, as streams bring it. */
+  write(text: string): void
+  /** stdout is a terminal: tables, colour, short ids. */
+  readonly isTerminal: boolean
+  /** stderr is a terminal: progress may be redrawn. */
+  readonly showsProgress: boolean
+  /** Columns of the terminal; unlimited elsewhere. */
+  readonly width: number
+  /** Colours on a terminal, unless NO_COLOR or --no-color says otherwise. */
+  style(format: Style, text: string): string
+}
+export type Style = 'red' | 'green' | 'yellow' | 'cyan' | 'gray' | 'bold'
+
+export function createScreen(options: { quiet: boolean; color: boolean }): Screen {
+  const { quiet } = options
+  const isTerminal = process.stdout.isTTY
+  const color = options.color && !process.env['NO_COLOR'] && (isTerminal || process.stderr.isTTY)
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0) // `postern runs | head`: the reader has had enough
+    throw error
+  })
+  return {
+    print: (text) => void process.stdout.write(`${text}\n`),
+    write: (text) => void process.stdout.write(text),
+    note: (text) => void (quiet || process.stderr.write(`${text}\n`)),
+    complain: (text) => void process.stderr.write(`${text}\n`),
+    isTerminal,
+    showsProgress: process.stderr.isTTY && !quiet,
+    width: isTerminal ? (process.stdout.columns ?? 80) : Infinity,
+    style: (format, text) => (color ? styleText(format, text, { validateStream: false }) : text),
+  }
+}
+
+/** What agents wrote, made harmless: no escape sequence, no control character but line end and tab (in one line, none). */
+export function inert(text: string, oneLine = false): string {
+  const plain = stripVTControlCharacters(text)
+  // oxlint-disable-next-line no-control-regex
+  return oneLine ? plain.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ') : plain.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
+}
+
+const SIGNS: Record<string, [string, Style]> = {
+  queued: ['○', 'gray'],
+  running: ['●', 'cyan'],
+  succeeded: ['✓', 'green'],
+  failed: ['✗', 'red'],
+  timed_out: ['✗', 'red'],
+  canceled: ['✗', 'yellow'],
+  interrupted: ['✗', 'yellow'],
+}
+
+/** A status as a sign and its word, never colour alone. */
+export function status(screen: Screen, name: string): string {
+  const [sign, style] = SIGNS[name] ?? ['·', 'gray']
+  return screen.style(style, `${sign} ${name}`)
+}
+
+/** A span of time: `0.9s`, `1m04s`, `2h05m`, `3d`. */
+export function span(ms: number): string {
+  if (ms < 9_950) return `${(Math.max(0, ms) / 1000).toFixed(1)}s`
+  const seconds = Math.round(ms / 1000)
+  if (seconds < 60) return `${seconds}s`
+  const two = (n: number): string => String(n).padStart(2, '0')
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)}m${two(seconds % 60)}s`
+  if (seconds < 172_800) return `${Math.floor(seconds / 3_600)}h${two(Math.floor((seconds % 3_600) / 60))}m`
+  return `${Math.floor(seconds / 86_400)}d`
+}
+
+/** The age of a moment, without tenths. */
+export const age = (iso: string, now = Date.now()): string => span(Math.max(0, now - Date.parse(iso))).replace(/\.\ds$/, 's')
+
+/** Rows under headings; on a terminal aligned and cut to its width, elsewhere separated by tabs. */
+export function table(screen: Screen, headings: string[], rows: string[][]): string {
+  if (!screen.isTerminal) return [headings, ...rows].map((row) => row.map((cell) => stripVTControlCharacters(cell)).join('\t')).join('\n')
+  const all = [headings.map((text) => screen.style('gray', text)), ...rows]
+  const visible = (text: string): number => [...stripVTControlCharacters(text)].length
+  const widths = headings.map((_, column) => Math.max(...all.map((row) => visible(row[column] ?? ''))))
+  return all
+    .map((row) => {
+      const line = row.map((cell, i) => (i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - visible(cell)))).join('  ')
+      return visible(line) > screen.width ? cut(line, screen.width) : line
+    })
+    .join('\n')
+}
+
+/** Cuts a line to so many columns; escape sequences take none, and colour ends with it. */
+function cut(line: string, width: number): string {
+  let columns = 0
+  let kept = ''
+  // oxlint-disable-next-line no-control-regex
+  for (const part of line.match(/\u001b\[[0-9;]*m|[\s\S]/gu) ?? []) {
+    if (part.length > 1 && part.startsWith('\u001b')) kept += part
+    else if (++columns < width) kept += part
+  }
+  return `${kept}…`
+}
+
+/** Ids cut to the shortest length at which each is the only one; at least 19 characters of `headless_01…`. */
+export function shortIds(ids: string[], least = 19): Map<string, string> {
+  const sorted = [...new Set(ids)].toSorted()
+  return new Map(
+    sorted.map((id, i) => {
+      const need = Math.max(shared(id, sorted[i - 1] ?? ''), shared(id, sorted[i + 1] ?? '')) + 1
+      return [id, id.slice(0, Math.max(least, need))]
+    }),
+  )
+}
+
+function shared(a: string, b: string): number {
+  let length = 0
+  while (length < a.length && a[length] === b[length]) length++
+  return length
+}
