@@ -5,7 +5,7 @@ import { inert, span, table } from './text.ts'
 export async function listAgents(context: Context): Promise<number> {
   const { screen, options } = context
   const postern = await context.connect()
-  const agents = await postern.agents.list()
+  const { agents } = await postern.agents.list().page()
   if (options.json) {
     screen.print(JSON.stringify({ agents }))
     return EXIT.ok

@@ -36,7 +36,14 @@ function build(done: (code: number) => void): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, '✗ usage  ')) })
     .showHelpAfterError('(--help shows examples)')
     .exitOverride()
-    .addHelpText('before', examples('postern serve', 'postern run "Explain this repository" -w ws-demo --wait', 'postern runs --status failed'))
+    .addHelpText(
+      'before',
+      examples(
+        'postern serve',
+        'postern run "Explain this repository" -w ws-demo --wait',
+        'postern runs --status failed',
+      ),
+    )
 
   /** One command: its action gets the context first, and its result is the exit code. */
   function action<T extends unknown[]>(
@@ -99,7 +106,10 @@ function build(done: (code: number) => void): Command {
       .option('--agents <list>', 'agents enabled there, separated by commas; the first is the default')
       .option('--permissions <level>', 'what agents may do without asking: ask, edit or full')
       .option('--max-runs <n>', 'most runs at once there')
-      .addHelpText('before', examples('postern workspace add ~/src/news --tag news', 'postern workspace add --tag scratch --agents demo')),
+      .addHelpText(
+        'before',
+        examples('postern workspace add ~/src/news --tag news', 'postern workspace add --tag scratch --agents demo'),
+      ),
     async (context, path: string | undefined, flags: Record<string, string>) =>
       (await import('./workspace.ts')).addWorkspace(context, path, flags),
   )
@@ -116,7 +126,10 @@ function build(done: (code: number) => void): Command {
       .option('--default-agent <id>')
       .option('--permissions <level>')
       .option('--max-runs <n>', 'a number, or "none"')
-      .addHelpText('before', examples('postern workspace set ws-news --agents claude,demo', 'postern ws set ws-news --max-runs none')),
+      .addHelpText(
+        'before',
+        examples('postern workspace set ws-news --agents claude,demo', 'postern ws set ws-news --max-runs none'),
+      ),
     async (context, id: string, flags: Record<string, string>) =>
       (await import('./workspace.ts')).setWorkspace(context, id, flags),
   )
@@ -155,13 +168,21 @@ function build(done: (code: number) => void): Command {
           'git diff | postern run - -w ws-review --follow',
         ),
       ),
-    async (context, prompt: string, flags: object) => (await import('./run.ts')).startRun(context, prompt, flags as never),
+    async (context, prompt: string, flags: object) =>
+      (await import('./run.ts')).startRun(context, prompt, flags as never),
   )
 
   const runs = program
     .command('runs')
     .description('look at runs')
-    .addHelpText('before', examples('postern runs -w ws-news --status failed', 'postern runs watch headless_01M7', 'postern runs diff headless_01M7 | git apply'))
+    .addHelpText(
+      'before',
+      examples(
+        'postern runs -w ws-news --status failed',
+        'postern runs watch headless_01M7',
+        'postern runs diff headless_01M7 | git apply',
+      ),
+    )
   const listOptions = (command: Command): Command =>
     command
       .option('-w, --workspace <id>', 'of one workspace')
@@ -169,12 +190,18 @@ function build(done: (code: number) => void): Command {
       .option('--agent <id>', 'of one agent')
       .option('--limit <n>', 'at most so many', '20')
       .option('--watch', 'redraw every two seconds', false)
-  action(listOptions(runs.command('ls', { isDefault: true }).description('list runs, newest first')), async (context, flags: object) =>
-    (await import('./runs.ts')).listRuns(context, flags as never),
+  action(
+    listOptions(runs.command('ls', { isDefault: true }).description('list runs, newest first')),
+    async (context, flags: object) => (await import('./runs.ts')).listRuns(context, flags as never),
   )
   action(
-    runs.command('show').argument('<id>').description('show one run').option('--exit-status', 'exit with the code of its status', false),
-    async (context, id: string, flags: { exitStatus: boolean }) => (await import('./runs.ts')).showRun(context, id, flags),
+    runs
+      .command('show')
+      .argument('<id>')
+      .description('show one run')
+      .option('--exit-status', 'exit with the code of its status', false),
+    async (context, id: string, flags: { exitStatus: boolean }) =>
+      (await import('./runs.ts')).showRun(context, id, flags),
   )
   action(
     runs
@@ -182,7 +209,8 @@ function build(done: (code: number) => void): Command {
       .argument('<id>')
       .description('print what happens until the run ends; Ctrl-C leaves, the run goes on')
       .option('--exit-status', 'exit with the code of its status', false),
-    async (context, id: string, flags: { exitStatus: boolean }) => (await import('./runs.ts')).watchRun(context, id, flags),
+    async (context, id: string, flags: { exitStatus: boolean }) =>
+      (await import('./runs.ts')).watchRun(context, id, flags),
   )
   action(
     runs
@@ -191,7 +219,8 @@ function build(done: (code: number) => void): Command {
       .description('print events as JSON Lines')
       .option('--after <seq>', 'only those with a higher seq', '0')
       .option('--follow', 'until the run ends', false),
-    async (context, id: string, flags: { after: string; follow: boolean }) => (await import('./runs.ts')).printEvents(context, id, flags),
+    async (context, id: string, flags: { after: string; follow: boolean }) =>
+      (await import('./runs.ts')).printEvents(context, id, flags),
   )
   action(
     runs
@@ -200,19 +229,22 @@ function build(done: (code: number) => void): Command {
       .description('print the raw output')
       .option('--stderr', 'stderr instead of stdout', false)
       .option('--tail <bytes>', 'only the end'),
-    async (context, id: string, flags: { stderr: boolean; tail?: string }) => (await import('./runs.ts')).printOutput(context, id, flags),
+    async (context, id: string, flags: { stderr: boolean; tail?: string }) =>
+      (await import('./runs.ts')).printOutput(context, id, flags),
   )
-  action(runs.command('diff').argument('<id>').description('print the git patch the run made'), async (context, id: string) =>
-    (await import('./runs.ts')).printDiff(context, id),
+  action(
+    runs.command('diff').argument('<id>').description('print the git patch the run made'),
+    async (context, id: string) => (await import('./runs.ts')).printDiff(context, id),
   )
   action(runs.command('cancel').argument('<ids...>').description('end runs'), async (context, ids: string[]) =>
     (await import('./runs.ts')).cancelRuns(context, ids),
   )
-  action(runs.command('retry').argument('<id>').description('start the same request again'), async (context, id: string) =>
-    (await import('./runs.ts')).retryRun(context, id),
+  action(
+    runs.command('retry').argument('<id>').description('start the same request again'),
+    async (context, id: string) => (await import('./runs.ts')).retryRun(context, id),
   )
   program.command('demo-agent').description('the built-in agent without a model, as a program').allowUnknownOption()
-  for (const each of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) each.exitOverride()
+  for (const each of [program, ...program.commands.flatMap((command) => [command, ...command.commands])])
+    each.exitOverride()
   return program
 }
-

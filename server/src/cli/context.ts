@@ -68,13 +68,15 @@ export function parseSpan(text: string, flag: string): number {
   const found = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text.trim())
   const unit = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }[found?.[2] ?? 's'] ?? 1_000
   const ms = Math.round(Number(found?.[1]) * unit)
-  if (!found || ms < 1) throw new CliExit(EXIT.usage, `${flag} "${text}" is not a span of time`, 'such as 90s, 10m or 1h')
+  if (!found || ms < 1)
+    throw new CliExit(EXIT.usage, `${flag} "${text}" is not a span of time`, 'such as 90s, 10m or 1h')
   return ms
 }
 
 /** A whole number from an option. @throws CliExit 2 */
 export function parseCount(text: string, flag: string, least = 1): number {
   const count = Number(text)
-  if (!/^\d+$/.test(text) || count < least) throw new CliExit(EXIT.usage, `${flag} "${text}" is not a number of at least ${least}`)
+  if (!/^\d+$/.test(text) || count < least)
+    throw new CliExit(EXIT.usage, `${flag} "${text}" is not a number of at least ${least}`)
   return count
 }

@@ -43,7 +43,12 @@ export async function doctor(context: Context): Promise<number> {
   return findings.every((each) => each.ok) ? EXIT.ok : EXIT.unexpected
 }
 
-const finding = (check: string, ok: boolean, detail: string, fix: string): Finding => ({ check, ok, detail, fix: ok ? null : fix })
+const finding = (check: string, ok: boolean, detail: string, fix: string): Finding => ({
+  check,
+  ok,
+  detail,
+  fix: ok ? null : fix,
+})
 
 function node(): Finding {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
@@ -52,7 +57,10 @@ function node(): Finding {
 }
 
 function program(name: string, fix: string): Finding {
-  const found = (process.env['PATH'] ?? '').split(delimiter).map((entry) => join(entry, name)).find(isExecutable)
+  const found = (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .map((entry) => join(entry, name))
+    .find(isExecutable)
   return finding(name, found !== undefined, found ?? 'not on PATH', fix)
 }
 function isExecutable(path: string): boolean {
@@ -94,7 +102,12 @@ async function disk(dataDir: string): Promise<Finding> {
   while (!existsSync(path)) path = join(path, '..')
   const { bavail, bsize } = await statfs(path)
   const freeMb = Math.floor((bavail * bsize) / 1024 / 1024)
-  return finding('disk', freeMb >= LEAST_FREE_MB, `${freeMb} MB free`, `free some space: below ${LEAST_FREE_MB} MB runs may be refused`)
+  return finding(
+    'disk',
+    freeMb >= LEAST_FREE_MB,
+    `${freeMb} MB free`,
+    `free some space: below ${LEAST_FREE_MB} MB runs may be refused`,
+  )
 }
 
 function clock(): Finding {
@@ -108,7 +121,7 @@ function clock(): Finding {
 async function server(context: Context): Promise<Finding[]> {
   try {
     const postern = await context.connect()
-    const agents = await postern.agents.list()
+    const { agents } = await postern.agents.list().page()
     const missing = agents.filter((agent) => !agent.installed)
     return [
       finding('server', true, `${postern.url} answers`, ''),

@@ -21,7 +21,8 @@ export function codeOf(error: Error): number {
   if (error instanceof ConnectionError) return EXIT.notReachable
   if (error instanceof AuthError || error instanceof ForbiddenError) return EXIT.notAuthorised
   if (error instanceof NotFoundError) return EXIT.notFound
-  if (error instanceof ConflictError || error instanceof GoneError || error instanceof IdempotencyError) return EXIT.wrongState
+  if (error instanceof ConflictError || error instanceof GoneError || error instanceof IdempotencyError)
+    return EXIT.wrongState
   if (error instanceof CapacityError) return EXIT.capacity
   if (error instanceof PosternError && error.status === 400) return EXIT.usage
   return EXIT.unexpected
@@ -45,4 +46,5 @@ export function explain(screen: Screen, error: Error): number {
 }
 
 /** A hint that is a command of ours, as it can be typed here. */
-const runnable = (hint: string): string => (hint.startsWith('postern ') ? `${programName()}${hint.slice('postern'.length)}` : hint)
+const runnable = (hint: string): string =>
+  hint.startsWith('postern ') ? `${programName()}${hint.slice('postern'.length)}` : hint

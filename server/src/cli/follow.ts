@@ -34,9 +34,13 @@ export async function follow(context: Context, postern: Postern, taskId: TaskId,
   endLine()
 }
 
+/** A field for people: text as it is, anything else as JSON. */
+export const textOf = (value: unknown): string =>
+  typeof value === 'string' ? value : value === undefined ? '' : JSON.stringify(value)
+
 /** One line about an event that is not speech; undefined for those that say nothing new. */
 export function describe(event: Event): string | undefined {
-  const field = (name: string): string => inert(String(event[name] ?? ''), true)
+  const field = (name: string): string => inert(textOf(event[name]), true)
   switch (event.type) {
     case 'run.queued':
       return 'queued: waiting for a place'

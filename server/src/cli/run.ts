@@ -2,7 +2,7 @@ import { text as readAll } from 'node:stream/consumers'
 import type { CreateRun, Postern, Run, TaskId } from '@postern/sdk'
 import { parseSpan, type Context } from './context.ts'
 import { CliExit, EXIT, exitOf } from './exit.ts'
-import { follow } from './follow.ts'
+import { follow, textOf } from './follow.ts'
 import { resolveRun } from './ids.ts'
 import { inert, span, status } from './text.ts'
 
@@ -39,7 +39,9 @@ export async function startRun(context: Context, given: string, flags: RunFlags)
     ...(flags.meta && { metadata: parsePairs(flags.meta) }),
   }
   const run = await postern.runs.create(body, flags.key === undefined ? {} : { idempotencyKey: flags.key })
-  screen.note(`${screen.style('green', '✓')} accepted ${run.taskId} · ${run.wsId} · ${run.agent}${run.status === 'queued' ? ' · queued' : ''}`)
+  screen.note(
+    `${screen.style('green', '✓')} accepted ${run.taskId} · ${run.wsId} · ${run.agent}${run.status === 'queued' ? ' · queued' : ''}`,
+  )
   if (flags.follow) return await followRun(context, postern, run.taskId)
   if (flags.wait) return await waitForRun(context, postern, run)
   screen.print(options.json ? JSON.stringify(run) : run.taskId)
@@ -62,7 +64,7 @@ async function waitForRun(context: Context, postern: Postern, run: Run): Promise
   const leave = onInterrupt()
   const progress = screen.showsProgress ? showProgress(postern, run.taskId, leave.signal) : undefined
   try {
-    const done = await postern.runs.waitFor(run.taskId, { timeoutMs: Infinity, signal: leave.signal })
+    const done = await postern.runs.waitFor(run.taskId, { signal: leave.signal })
     progress?.stop()
     if (options.json) screen.print(JSON.stringify(done))
     else if (done.result.text !== null) screen.print(inert(done.result.text.replace(/\n$/, '')))
@@ -103,10 +105,17 @@ export function summary(context: Context, run: Run): string {
     `${status(screen, run.status)} in ${span(run.durationMs ?? 0)}`,
     ...(run.reason === null ? [] : [`${run.reason}${run.detail === null ? '' : `: ${inert(run.detail, true)}`}`]),
     ...(run.outcome === null ? [] : [String(run.outcome)]),
-    ...(run.git.filesChanged > 0 ? [`${run.git.filesChanged} ${run.git.filesChanged === 1 ? 'file' : 'files'} changed`] : []),
+    ...(run.git.filesChanged > 0
+      ? [`${run.git.filesChanged} ${run.git.filesChanged === 1 ? 'file' : 'files'} changed`]
+      : []),
     ...(run.survivors > 0 ? [`${run.survivors} processes could not be ended`] : []),
   ]
-  const next = run.status === 'succeeded' ? (run.git.filesChanged > 0 ? `runs diff ${run.taskId}` : undefined) : `runs retry ${run.taskId}`
+  const next =
+    run.status === 'succeeded'
+      ? run.git.filesChanged > 0
+        ? `runs diff ${run.taskId}`
+        : undefined
+      : `runs retry ${run.taskId}`
   return [parts.join(' · '), ...(next === undefined ? [] : [`next: ${me} ${next}`])].join('\n')
 }
 
@@ -133,7 +142,7 @@ function showProgress(postern: Postern, taskId: TaskId, signal: AbortSignal): { 
   let frame = 0
   void (async () => {
     for await (const event of postern.runs.events(taskId, { signal: AbortSignal.any([signal, over.signal]) })) {
-      if (event.type === 'tool.started') doing = `tool: ${inert(String(event['name'] ?? ''), true)}`
+      if (event.type === 'tool.started') doing = `tool: ${inert(textOf(event['name']), true)}`
       if (event.type === 'agent.message') doing = 'writing'
     }
   })().catch(() => undefined) // only the decoration is lost
@@ -141,7 +150,9 @@ function showProgress(postern: Postern, taskId: TaskId, signal: AbortSignal): { 
     const elapsed = Math.floor((Date.now() - startedAt) / 1000)
     if (Date.now() - startedAt < SPINNER_DELAY_MS) return
     const clock = `${String(Math.floor(elapsed / 60)).padStart(2, '0')}:${String(elapsed % 60).padStart(2, '0')}`
-    process.stderr.write(`\r\u001b[K${FRAMES[frame++ % FRAMES.length]} ${clock} ${doing.slice(0, 40)} · Ctrl-C leaves, the run goes on`)
+    process.stderr.write(
+      `\r\u001b[K${FRAMES[frame++ % FRAMES.length]} ${clock} ${doing.slice(0, 40)} · Ctrl-C leaves, the run goes on`,
+    )
   }, 100)
   return {
     stop() {

@@ -34,7 +34,10 @@ export async function listRuns(context: Context, flags: ListFlags): Promise<numb
     if (options.json) {
       screen.print(JSON.stringify(page))
     } else {
-      const tasks = page.tasks.length < limit && page.nextCursor !== null ? await postern.runs.list(query).toArray({ limit }) : page.tasks
+      const tasks =
+        page.tasks.length < limit && page.nextCursor !== null
+          ? await postern.runs.list(query).toArray({ limit })
+          : page.tasks
       if (flags.watch && screen.isTerminal) screen.write('\u001b[H\u001b[2J')
       screen.print(runTable(context, tasks))
       const { running, queued, limit: places } = page.capacity
@@ -85,14 +88,23 @@ export async function showRun(context: Context, given: string, flags: { exitStat
       ['took', run.durationMs === null ? null : `${span(run.durationMs)} of ${span(run.timeoutMs)}`],
       ['exit', run.exitCode === null ? run.signal : String(run.exitCode)],
       ['usage', usage.source === 'none' ? null : `${usage.inputTokens} in, ${usage.outputTokens} out, ${cost(run)}`],
-      ['git', git.baseSha === null && git.branch === null ? null : `${git.branch ?? 'detached'} at ${git.baseSha?.slice(0, 10) ?? 'no commit'}, ${git.filesChanged} changed`],
+      [
+        'git',
+        git.baseSha === null && git.branch === null
+          ? null
+          : `${git.branch ?? 'detached'} at ${git.baseSha?.slice(0, 10) ?? 'no commit'}, ${git.filesChanged} changed`,
+      ],
       ['worktree', git.worktree],
       ['retry of', run.retryOf],
       ['prompt', inert(run.prompt)],
-      ['reply', run.result.text === null ? null : inert(run.result.text) + (run.result.truncated ? '\n(truncated)' : '')],
+      [
+        'reply',
+        run.result.text === null ? null : inert(run.result.text) + (run.result.truncated ? '\n(truncated)' : ''),
+      ],
     ]
     for (const [name, value] of fields) {
-      if (value !== null) screen.print(`${screen.style('gray', name.padEnd(10))} ${value.replaceAll('\n', `\n${' '.repeat(11)}`)}`)
+      if (value !== null)
+        screen.print(`${screen.style('gray', name.padEnd(10))} ${value.replaceAll('\n', `\n${' '.repeat(11)}`)}`)
     }
   }
   return flags.exitStatus ? exitOf(run.status) : EXIT.ok
@@ -104,7 +116,11 @@ export async function watchRun(context: Context, given: string, flags: { exitSta
   return flags.exitStatus || code === EXIT.interruptedByUser ? code : EXIT.ok
 }
 
-export async function printEvents(context: Context, given: string, flags: { after: string; follow: boolean }): Promise<number> {
+export async function printEvents(
+  context: Context,
+  given: string,
+  flags: { after: string; follow: boolean },
+): Promise<number> {
   const postern = await context.connect()
   const taskId = await resolveRun(postern, given)
   const after = parseCount(flags.after, '--after', 0)
@@ -112,15 +128,19 @@ export async function printEvents(context: Context, given: string, flags: { afte
     for await (const event of postern.runs.events(taskId, { after })) context.screen.print(JSON.stringify(event))
     return EXIT.ok
   }
-  for (let seq = after; ; ) {
-    const page = await postern.runs.eventPage(taskId, { after: seq })
+  for (let seq = after; ;) {
+    const page = await postern.runs.eventsPage(taskId, { after: seq })
     for (const event of page.events) context.screen.print(JSON.stringify(event))
     if (page.events.length === 0) return EXIT.ok
     seq = page.nextAfter
   }
 }
 
-export async function printOutput(context: Context, given: string, flags: { stderr: boolean; tail?: string }): Promise<number> {
+export async function printOutput(
+  context: Context,
+  given: string,
+  flags: { stderr: boolean; tail?: string },
+): Promise<number> {
   const postern = await context.connect()
   const taskId = await resolveRun(postern, given)
   const text = await postern.runs.output(taskId, {
@@ -163,4 +183,3 @@ export async function retryRun(context: Context, given: string): Promise<number>
   screen.note(`next: ${context.me} runs watch ${run.taskId}`)
   return EXIT.ok
 }
-

@@ -60,7 +60,7 @@ export async function startServing(flags: ServeFlags): Promise<Serving> {
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
   const onFault = (error: unknown): void => {
-    log.fatal({ error }, 'a fault of the server: stopping')
+    log.error({ error }, 'a fault of the server: stopping')
     void stop(EXIT.unexpected)
   }
   process.on('unhandledRejection', onFault)

@@ -45,7 +45,9 @@ export function createScreen(options: { quiet: boolean; color: boolean }): Scree
 export function inert(text: string, oneLine = false): string {
   const plain = stripVTControlCharacters(text)
   // oxlint-disable-next-line no-control-regex
-  return oneLine ? plain.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ') : plain.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
+  return oneLine
+    ? plain.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ')
+    : plain.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
 }
 
 const SIGNS: Record<string, [string, Style]> = {
@@ -76,17 +78,21 @@ export function span(ms: number): string {
 }
 
 /** The age of a moment, without tenths. */
-export const age = (iso: string, now = Date.now()): string => span(Math.max(0, now - Date.parse(iso))).replace(/\.\ds$/, 's')
+export const age = (iso: string, now = Date.now()): string =>
+  span(Math.max(0, now - Date.parse(iso))).replace(/\.\ds$/, 's')
 
 /** Rows under headings; on a terminal aligned and cut to its width, elsewhere separated by tabs. */
 export function table(screen: Screen, headings: string[], rows: string[][]): string {
-  if (!screen.isTerminal) return [headings, ...rows].map((row) => row.map((cell) => stripVTControlCharacters(cell)).join('\t')).join('\n')
+  if (!screen.isTerminal)
+    return [headings, ...rows].map((row) => row.map((cell) => stripVTControlCharacters(cell)).join('\t')).join('\n')
   const all = [headings.map((text) => screen.style('gray', text)), ...rows]
   const visible = (text: string): number => [...stripVTControlCharacters(text)].length
   const widths = headings.map((_, column) => Math.max(...all.map((row) => visible(row[column] ?? ''))))
   return all
     .map((row) => {
-      const line = row.map((cell, i) => (i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - visible(cell)))).join('  ')
+      const line = row
+        .map((cell, i) => (i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - visible(cell))))
+        .join('  ')
       return visible(line) > screen.width ? cut(line, screen.width) : line
     })
     .join('\n')

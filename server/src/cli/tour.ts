@@ -17,7 +17,8 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
   const { postern, serving } = await open(context)
   const startedAt = performance.now()
   let step = 'workspace'
-  const line = (number: number, name: string, text: string): void => screen.print(`${number} ${name.padEnd(10)} ${text}`)
+  const line = (number: number, name: string, text: string): void =>
+    screen.print(`${number} ${name.padEnd(10)} ${text}`)
   const more = (text: string): void => screen.print(`${' '.repeat(13)}${text}`)
   let code: number = EXIT.ok
   try {
@@ -33,7 +34,9 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
     }
     const done = await postern.runs.waitFor(run.taskId, { timeoutMs: 60_000 })
     expectStatus(done, 'succeeded')
-    more(`${status(screen, done.status)} in ${span(done.durationMs ?? 0)} · exit ${done.exitCode} · ${done.git.filesChanged} file changed · ${done.lastSeq} events`)
+    more(
+      `${status(screen, done.status)} in ${span(done.durationMs ?? 0)} · exit ${done.exitCode} · ${done.git.filesChanged} file changed · ${done.lastSeq} events`,
+    )
 
     step = 'diff'
     const patch = await postern.runs.diff(run.taskId)
@@ -55,14 +58,22 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
     const canceled = await postern.runs.cancel(long.taskId)
     expectStatus(canceled, 'canceled')
     if (canceled.survivors > 0) throw new Error(`${canceled.survivors} processes were left`)
-    line(5, 'cancel', `${long.taskId} /sleep 60 → ${status(screen, 'canceled')} in ${span(performance.now() - since)}, no process left`)
+    line(
+      5,
+      'cancel',
+      `${long.taskId} /sleep 60 → ${status(screen, 'canceled')} in ${span(performance.now() - since)}, no process left`,
+    )
 
     step = 'capacity'
     await postern.runs.waitFor(first.taskId, { timeoutMs: 60_000 })
     const { capacity } = await postern.runs.list({ pageSize: 1 }).page()
     line(6, 'capacity', `${capacity.running} of ${capacity.limit} runs active, ${capacity.queued} queued`)
-    screen.print(`${screen.style('green', '✓')} tour passed in ${span(performance.now() - startedAt)}.${serving && !flags.exit ? ' Still serving; Ctrl-C stops.' : ''} Your turn:`)
-    screen.print(`  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless -H 'Content-Type: application/json' -d '{"prompt":"Look around"}'`)
+    screen.print(
+      `${screen.style('green', '✓')} tour passed in ${span(performance.now() - startedAt)}.${serving && !flags.exit ? ' Still serving; Ctrl-C stops.' : ''} Your turn:`,
+    )
+    screen.print(
+      `  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless -H 'Content-Type: application/json' -d '{"prompt":"Look around"}'`,
+    )
     screen.print(`  ${context.me} run "Look around" -w ${WORKSPACE} --wait`)
     screen.print(`  documents: ${postern.url}/docs`)
   } catch (error) {
@@ -97,5 +108,6 @@ async function demoWorkspace(postern: Postern) {
 }
 
 function expectStatus(run: Run, wanted: string): void {
-  if (run.status !== wanted) throw new Error(`${run.taskId} is ${run.status} (${run.reason}: ${run.detail}), not ${wanted}`)
+  if (run.status !== wanted)
+    throw new Error(`${run.taskId} is ${run.status} (${run.reason}: ${run.detail}), not ${wanted}`)
 }

@@ -9,17 +9,30 @@ const asId = (id: string): WorkspaceId => id as WorkspaceId
 export async function listWorkspaces(context: Context): Promise<number> {
   const { screen, options } = context
   const postern = await context.connect()
-  const workspaces = await postern.workspaces.list()
+  const { workspaces } = await postern.workspaces.list().page()
   if (options.json) screen.print(JSON.stringify({ workspaces }))
   else {
-    const rows = workspaces.map((each) => [each.id, inert(each.tag, true), each.agents.join(','), each.permissions, age(each.createdAt), inert(each.path, true)])
+    const rows = workspaces.map((each) => [
+      each.id,
+      inert(each.tag, true),
+      each.agents.join(','),
+      each.permissions,
+      age(each.createdAt),
+      inert(each.path, true),
+    ])
     screen.print(table(screen, ['ID', 'TAG', 'AGENTS', 'MAY', 'AGE', 'PATH'], rows))
-    screen.note(`next: ${context.me} ${workspaces.length > 0 ? `run "…" -w ${workspaces[0]?.id}` : 'workspace add <path>'}`)
+    screen.note(
+      `next: ${context.me} ${workspaces.length > 0 ? `run "…" -w ${workspaces[0]?.id}` : 'workspace add <path>'}`,
+    )
   }
   return EXIT.ok
 }
 
-export async function addWorkspace(context: Context, path: string | undefined, flags: Record<string, string>): Promise<number> {
+export async function addWorkspace(
+  context: Context,
+  path: string | undefined,
+  flags: Record<string, string>,
+): Promise<number> {
   const postern = await context.connect()
   const tag = flags['tag'] ?? (path === undefined ? undefined : basename(resolve(path)))
   if (tag === undefined) throw new CliExit(EXIT.usage, 'a workspace without a path needs a name', 'add --tag <name>')
@@ -40,7 +53,8 @@ export async function showWorkspace(context: Context, id: string): Promise<numbe
 export async function setWorkspace(context: Context, id: string, flags: Record<string, string>): Promise<number> {
   const postern = await context.connect()
   const patch: UpdateWorkspace = { ...(flags['tag'] !== undefined && { tag: flags['tag'] }), ...settings(flags) }
-  if (Object.keys(patch).length === 0) throw new CliExit(EXIT.usage, 'nothing to change', `${context.me} workspace set --help`)
+  if (Object.keys(patch).length === 0)
+    throw new CliExit(EXIT.usage, 'nothing to change', `${context.me} workspace set --help`)
   return show(context, await postern.workspaces.update(asId(id), patch), `workspace show ${id}`)
 }
 
@@ -50,7 +64,11 @@ export async function removeWorkspace(context: Context, id: string, flags: { pur
   const workspace = await postern.workspaces.delete(asId(id), { purge: flags.purge })
   if (options.json) screen.print(JSON.stringify(workspace))
   else {
-    const files = !workspace.managed ? 'its files were not touched' : flags.purge ? 'its directory was removed' : `its directory stays: ${workspace.path}`
+    const files = !workspace.managed
+      ? 'its files were not touched'
+      : flags.purge
+        ? 'its directory was removed'
+        : `its directory stays: ${workspace.path}`
     screen.print(`${workspace.id}\tforgotten`)
     screen.note(files)
   }
@@ -60,7 +78,12 @@ export async function removeWorkspace(context: Context, id: string, flags: { pur
 function settings(flags: Record<string, string>): UpdateWorkspace {
   const { agents, defaultAgent, permissions, maxRuns } = flags
   return {
-    ...(agents !== undefined && { agents: agents.split(',').map((each) => each.trim()).filter(Boolean) }),
+    ...(agents !== undefined && {
+      agents: agents
+        .split(',')
+        .map((each) => each.trim())
+        .filter(Boolean),
+    }),
     ...(defaultAgent !== undefined && { defaultAgent }),
     ...(permissions !== undefined && { permissions: permissions as 'edit' }), // the server names what it takes
     ...(maxRuns !== undefined && { maxRuns: maxRuns === 'none' ? null : parseCount(maxRuns, '--max-runs') }),
@@ -77,7 +100,10 @@ function show(context: Context, workspace: Workspace, next: string): number {
     ['workspace', workspace.id],
     ['tag', inert(workspace.tag, true)],
     ['path', `${inert(workspace.path, true)}${workspace.managed ? ' (made by Postern)' : ''}`],
-    ['agents', workspace.agents.map((each) => (each === workspace.defaultAgent ? `${each} (default)` : each)).join(', ')],
+    [
+      'agents',
+      workspace.agents.map((each) => (each === workspace.defaultAgent ? `${each} (default)` : each)).join(', '),
+    ],
     ['may', workspace.permissions],
     ['max runs', workspace.maxRuns === null ? 'no own limit' : String(workspace.maxRuns)],
   ]

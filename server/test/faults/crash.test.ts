@@ -57,13 +57,15 @@ test('F1: killed at any moment, no acknowledged run is lost, none is doubled, no
   // A request whose answer was cut off is repeated with its key: it runs once.
   for (const key of [...ledger.unknown].slice(-50)) {
     const body = { agent: 'sh', prompt: 'true', whenBusy: 'queue', metadata: { key } }
-    const again = await call<Run>(last.url, 'POST', '/api/workspaces/ws-fault/headless', body, { 'idempotency-key': key })
+    const again = await call<Run>(last.url, 'POST', '/api/workspaces/ws-fault/headless', body, {
+      'idempotency-key': key,
+    })
     expect([202, 422]).toContain(again.status) // 422: it was accepted with another prompt of the round
     if (again.status === 202) ledger.acknowledged.set(key, again.body.taskId)
   }
   const result = await checkInvariants(last.url, dataDir, ledger, [await adminToken(dataDir)])
   await last.end('SIGTERM')
-  figures('F1', { cycles, ...result, 'unanswered': ledger.unknown.size, 'last start ms': startTimes.at(-1) ?? 0 })
+  figures('F1', { cycles, ...result, unanswered: ledger.unknown.size, 'last start ms': startTimes.at(-1) ?? 0 })
   expect(cycles).toBeGreaterThan(10)
 })
 
@@ -75,7 +77,10 @@ test('S17: after kill -9 in mid-run no agent is alive, the run is interrupted, a
   await workspace(first, dataDir)
   const post = (url: string, prompt: string) =>
     call<Run>(url, 'POST', '/api/workspaces/ws-fault/headless', { agent: 'sh', prompt, whenBusy: 'queue' })
-  const working = await post(first.url, 'echo written > file.txt; trap "" TERM; setsid sleep 1000 & while :; do sleep 0.1; done')
+  const working = await post(
+    first.url,
+    'echo written > file.txt; trap "" TERM; setsid sleep 1000 & while :; do sleep 0.1; done',
+  )
   const queued = await post(first.url, 'echo after')
   expect([working.body.status, queued.body.status]).toEqual(['running', 'queued'])
   await eventually(() => (census().get(working.body.taskId)?.length ?? 0) >= 2)
@@ -87,7 +92,9 @@ test('S17: after kill -9 in mid-run no agent is alive, the run is interrupted, a
   const { body } = await call<Run>(second.url, 'GET', `/api/headless/${working.body.taskId}`)
   expect(body).toMatchObject({ status: 'interrupted', reason: 'server_died' })
   expect((await call(second.url, 'GET', `/api/headless/${working.body.taskId}/diff`)).text).toContain('+written')
-  const events = await call(second.url, 'GET', `/api/headless/${working.body.taskId}/events`, undefined, { accept: 'text/event-stream' })
+  const events = await call(second.url, 'GET', `/api/headless/${working.body.taskId}/events`, undefined, {
+    accept: 'text/event-stream',
+  })
   expect(events.text).toContain('event: run.ended') // and the stream ended
   const after = await eventually(async () => {
     const found = await call<Run>(second.url, 'GET', `/api/headless/${queued.body.taskId}`)
@@ -154,38 +161,62 @@ function has(program: string): boolean {
   }
 }
 
-test.skipIf(!has('strace'))('F3, D2: under strace, no answer leaves before the sync that holds its record', async () => {
-  await using directory = await temporaryDirectory()
-  const dataDir = join(directory.path, 'data')
-  const trace = join(directory.path, 'trace')
-  const under = ['strace', '-f', '-tt', '-y', '-s', '200', '-e', 'trace=fdatasync,fsync,write,writev,sendto,sendmsg', '-o', trace]
-  execFileSync('mkdir', ['-m', '700', dataDir])
-  await writeFile(join(dataDir, 'config.json'), JSON.stringify({ agents, maxRuns: 1, maxQueued: 1_000 }))
-  const server = await serve({ dataDir, under })
-  await workspace(server, dataDir)
-  await call(server.url, 'POST', '/api/workspaces/ws-fault/headless', { agent: 'sh', prompt: 'sleep 600' })
-  const ids: string[] = []
-  for (let i = 0; i < 50; i++) {
-    const answer = await call<Run>(server.url, 'POST', '/api/workspaces/ws-fault/headless', {
-      agent: 'sh',
-      prompt: `echo ${i}`,
-      whenBusy: 'queue',
-    })
-    expect(answer.status).toBe(202)
-    ids.push(answer.body.taskId)
-  }
-  await server.end('SIGTERM')
-  const lines = (await readFile(trace, 'utf8')).split('\n')
-  let violations = 0
-  for (const id of ids) {
-    const written = lines.findIndex((line) => line.includes('changes.journal') && line.includes('write') && line.includes(id))
-    const answered = lines.findIndex((line) => line.includes('HTTP/1.1 202') && line.includes(id))
-    const answeredAt = answered === -1 ? lines.findIndex((line) => line.includes(`/api/headless/${id}`) && /HTTP\/1\.1/.test(line)) : answered
-    expect(written, `journal write of ${id}`).toBeGreaterThan(-1)
-    expect(answeredAt, `answer of ${id}`).toBeGreaterThan(-1)
-    const synced = lines.findIndex((line, at) => at > written && /fdatasync(\(|.*resumed).*= 0/.test(line) && (line.includes('changes.journal') || line.includes('resumed')))
-    if (!(synced > written && synced < answeredAt)) violations++
-  }
-  figures('F3', { requests: ids.length, violations })
-  expect(violations).toBe(0)
-})
+test.skipIf(!has('strace'))(
+  'F3, D2: under strace, no answer leaves before the sync that holds its record',
+  async () => {
+    await using directory = await temporaryDirectory()
+    const dataDir = join(directory.path, 'data')
+    const trace = join(directory.path, 'trace')
+    const under = [
+      'strace',
+      '-f',
+      '-tt',
+      '-y',
+      '-s',
+      '200',
+      '-e',
+      'trace=fdatasync,fsync,write,writev,sendto,sendmsg',
+      '-o',
+      trace,
+    ]
+    execFileSync('mkdir', ['-m', '700', dataDir])
+    await writeFile(join(dataDir, 'config.json'), JSON.stringify({ agents, maxRuns: 1, maxQueued: 1_000 }))
+    const server = await serve({ dataDir, under })
+    await workspace(server, dataDir)
+    await call(server.url, 'POST', '/api/workspaces/ws-fault/headless', { agent: 'sh', prompt: 'sleep 600' })
+    const ids: string[] = []
+    for (let i = 0; i < 50; i++) {
+      const answer = await call<Run>(server.url, 'POST', '/api/workspaces/ws-fault/headless', {
+        agent: 'sh',
+        prompt: `echo ${i}`,
+        whenBusy: 'queue',
+      })
+      expect(answer.status).toBe(202)
+      ids.push(answer.body.taskId)
+    }
+    await server.end('SIGTERM')
+    const lines = (await readFile(trace, 'utf8')).split('\n')
+    let violations = 0
+    for (const id of ids) {
+      const written = lines.findIndex(
+        (line) => line.includes('changes.journal') && line.includes('write') && line.includes(id),
+      )
+      const answered = lines.findIndex((line) => line.includes('HTTP/1.1 202') && line.includes(id))
+      const answeredAt =
+        answered === -1
+          ? lines.findIndex((line) => line.includes(`/api/headless/${id}`) && /HTTP\/1\.1/.test(line))
+          : answered
+      expect(written, `journal write of ${id}`).toBeGreaterThan(-1)
+      expect(answeredAt, `answer of ${id}`).toBeGreaterThan(-1)
+      const synced = lines.findIndex(
+        (line, at) =>
+          at > written &&
+          /fdatasync(\(|.*resumed).*= 0/.test(line) &&
+          (line.includes('changes.journal') || line.includes('resumed')),
+      )
+      if (!(synced > written && synced < answeredAt)) violations++
+    }
+    figures('F3', { requests: ids.length, violations })
+    expect(violations).toBe(0)
+  },
+)
