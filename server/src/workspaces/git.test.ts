@@ -45,7 +45,7 @@ async function repository(): Promise<Place> {
   await writeFile(join(path, 'sub', 'inner.txt'), 'inner\n')
   await typed(path, 'add', '-A')
   await typed(path, 'commit', '-q', '-m', 'first')
-  const dispose = (): Promise<void> => root[Symbol.asyncDispose]()
+  const dispose = async (): Promise<void> => await root[Symbol.asyncDispose]()
   return { repository: path, scratch: join(root.path, 'scratch'), path: root.path, [Symbol.asyncDispose]: dispose }
 }
 

@@ -1,45 +1,58 @@
-import { mkdir, realpath, rm, stat } from 'node:fs/promises'
-import { isAbsolute, join, relative, sep } from 'node:path'
-import type { Agents } from '../agents/types.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { Workspace, WorkspaceRow } from '../model.ts'
 import { fingerprintOf, type Claims } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
+import { createDirectories } from './directories.ts'
 import { nearest, slug } from './naming.ts'
 import type { CreateWorkspace, UpdateWorkspace, Workspaces } from './types.ts'
 
 /** Numbers tried behind a slug that is taken. */
 const MAX_SUFFIX = 1_000
 
+/** What a workspace needs to know of agents. */
+interface KnownAgents {
+  all(): { id: string; hasModel: boolean; headless?: unknown }[]
+  find(id: string): unknown
+}
+
 export function createWorkspaces(deps: {
   table: Table<WorkspaceRow>
   claims: Claims
-  agents: Agents
-  git: { init(directory: string): Promise<void> }
+  agents: KnownAgents
+  git: { init: (directory: string) => Promise<void> }
   dataDir: string
   clock: Clock
   /** True while runs are at work or queued in a workspace. */
-  busy(wsId: string): boolean
+  busy: (wsId: string) => boolean
 }): Workspaces {
-  const { table, claims, agents, git, dataDir, clock, busy } = deps
-  const own = join(dataDir, 'workspaces')
-  const registering = new Set<string>() // real paths and ids on their way into the table
+  const { table, claims, agents, dataDir, clock, busy } = deps
+  const directories = createDirectories({ dataDir, init: deps.git.init })
+  /** Device of each directory as this server first saw it: between two starts of the machine they are numbered anew. */
+  const devices = new Map<string, string>()
+  let turn: Promise<unknown> = Promise.resolve()
+
+  /** One registration at a time: what is free when it is looked at is still free when it is taken. */
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = turn.then(work)
+    turn = mine.catch(() => undefined)
+    return mine
+  }
 
   async function find(id: string): Promise<WorkspaceRow> {
     const row = await table.get(id)
     if (row) return row
-    const near = nearest(
-      id,
-      (await table.list()).map((each) => each.id),
-    )
+    const ids = (await table.list()).map((each) => each.id)
+    const near = nearest(id, ids)
     throw new DomainError('workspace_not_found', `there is no workspace "${id}"${near ? `; nearest: "${near}"` : ''}`, {
       hint: 'postern workspace ls (the id, not the tag)',
     })
   }
 
-  /** @throws DomainError `unknown_agent`, `agent_not_enabled` */
-  function checkAgents(enabled: string[], defaultAgent: string): void {
+  /** The enabled agents, each once, and the default one. @throws DomainError `unknown_agent`, `agent_not_enabled` */
+  function chooseAgents(wanted: string[], named: string | undefined): { agents: string[]; defaultAgent: string } {
+    const enabled = [...new Set(wanted)]
+    const defaultAgent = named ?? enabled[0] ?? ''
     for (const id of [...enabled, defaultAgent]) {
       if (agents.find(id)) continue
       const known = agents.all().map((agent) => agent.id)
@@ -51,50 +64,41 @@ export function createWorkspaces(deps: {
       throw new DomainError(
         'agent_not_enabled',
         `default agent "${defaultAgent}" is not among the enabled ones (${enabled.join(', ')})`,
+        { hint: `add "${defaultAgent}" to agents, or leave defaultAgent out` },
       )
     }
+    return { agents: enabled, defaultAgent }
   }
 
-  /** Every agent that can do runs; those somebody configured come before the one without a model. */
-  function allAgents(): string[] {
+  /** Every agent that can do runs; those with a model come before the one without. */
+  function everyAgent(): string[] {
     const able = agents.all().filter((agent) => agent.headless)
-    return [...able.filter((agent) => agent.hasModel), ...able.filter((agent) => !agent.hasModel)].map(
-      (agent) => agent.id,
-    )
+    return [...able.filter((agent) => agent.hasModel), ...able.filter((agent) => !agent.hasModel)].map(({ id }) => id)
   }
 
-  async function existing(path: string): Promise<string> {
-    const refuse = (why: string): DomainError =>
-      new DomainError('path_not_usable', `"${path}" ${why}`, {
-        hint: 'name an existing directory by its absolute path',
-      })
-    if (!isAbsolute(path)) throw refuse('is not absolute')
-    if (path.includes('\0')) throw refuse('contains a NUL')
-    const real = await realpath(path).catch(() => undefined)
-    const found = real === undefined ? undefined : await stat(real)
-    if (real === undefined || !found?.isDirectory()) throw refuse(found ? 'is not a directory' : 'does not exist')
-    if (real === sep) throw refuse('is the whole machine')
-    const state = await realpath(dataDir)
-    const below = relative(state, real)
-    const holdsState = !relative(real, state).startsWith('..')
-    if (holdsState || (!below.startsWith('..') && !isAbsolute(below)))
-      throw refuse('holds the state of the server, or lies in it')
-    return real
-  }
+  const exists = (what: string, id: string): DomainError =>
+    new DomainError('workspace_exists', `${what} is the workspace "${id}" already`, {
+      hint: `postern workspace show ${id}`,
+    })
 
-  async function freeId(input: CreateWorkspace): Promise<string> {
-    if (input.id !== undefined) {
-      if ((await table.get(input.id)) || registering.has(input.id)) {
-        throw new DomainError('workspace_exists', `there is a workspace "${input.id}" already`, {
-          hint: `postern workspace show ${input.id}`,
-        })
-      }
-      return input.id
-    }
-    const base = `ws-${slug(input.tag)}`
-    for (let n = 1; n <= MAX_SUFFIX; n++) {
+  /** Where a new workspace lies, and under which id: the named one, or the first free one made from its tag. */
+  async function settle(input: CreateWorkspace): Promise<{ id: string; path: string; managed: boolean }> {
+    const given = input.path === undefined ? undefined : await directories.existing(input.path)
+    const twin = given === undefined ? undefined : (await table.list()).find((each) => each.path === given)
+    if (twin) throw exists(JSON.stringify(input.path), twin.id)
+    const base = input.id ?? `ws-${slug(input.tag)}`
+    for (let n = 1; n <= (input.id === undefined ? MAX_SUFFIX : 1); n++) {
       const id = n === 1 ? base : `${base}-${n}`
-      if (!registering.has(id) && !(await table.get(id))) return id
+      if (await table.get(id)) {
+        if (input.id === undefined) continue
+        throw exists(`"${id}"`, id)
+      }
+      const path = given ?? (await directories.make(id))
+      if (path !== undefined) return { id, path, managed: given === undefined }
+      if (input.id === undefined) continue
+      throw new DomainError('workspace_exists', `files of an earlier workspace "${id}" are still there`, {
+        hint: 'name another id, or register that directory by its path',
+      })
     }
     throw new DomainError('workspace_exists', `${MAX_SUFFIX} workspaces are named like "${input.tag}" already`, {
       hint: 'name an id',
@@ -102,59 +106,28 @@ export function createWorkspaces(deps: {
   }
 
   async function register(input: CreateWorkspace, commit: (id: string) => Promise<void>): Promise<WorkspaceRow> {
-    const enabled = input.agents ?? allAgents()
-    const defaultAgent = input.defaultAgent ?? enabled[0] ?? 'demo'
-    checkAgents(enabled, defaultAgent)
-    const given = input.path === undefined ? undefined : await existing(input.path)
-    const id = await freeId(input)
-    const path = given ?? join(own, id)
-    const mine = [id, path].filter((name) => !registering.has(name))
-    if (mine.length < 2)
-      throw new DomainError('workspace_exists', `"${registering.has(id) ? id : path}" is being registered`)
-    for (const name of mine) registering.add(name)
-    try {
-      const twin = (await table.list()).find((each) => each.path === path)
-      if (twin) {
-        throw new DomainError('workspace_exists', `"${path}" is the workspace ${twin.id} already`, {
-          hint: `postern workspace show ${twin.id}`,
-        })
-      }
-      if (given === undefined) await makeDirectory(path)
-      const { dev, ino } = await stat(path, { bigint: true })
-      const row: WorkspaceRow = {
-        id,
-        tag: input.tag,
-        path: await realpath(path),
-        managed: given === undefined,
-        agents: enabled,
-        defaultAgent,
-        credentials: input.credentials ?? [],
-        permissions: input.permissions ?? 'edit',
-        onRequest: input.onRequest ?? 'ask',
-        childWorkspaces: input.childWorkspaces ?? [],
-        maxRuns: input.maxRuns ?? null,
-        createdAt: isoTime(clock.now()),
-        device: String(dev),
-        inode: String(ino),
-      }
-      await commit(id)
-      if (!(await table.insert(row))) throw new DomainError('workspace_exists', `there is a workspace "${id}" already`)
-      return row
-    } finally {
-      for (const name of mine) registering.delete(name)
+    const chosen = chooseAgents(input.agents ?? everyAgent(), input.defaultAgent)
+    const { id, path, managed } = await settle(input)
+    const identity = await directories.identify(path)
+    if (!identity) throw new DomainError('path_not_usable', `the directory of "${id}" vanished while it was registered`)
+    const row: WorkspaceRow = {
+      id,
+      tag: input.tag,
+      path,
+      managed,
+      ...chosen,
+      credentials: input.credentials ?? [],
+      permissions: input.permissions ?? 'edit',
+      onRequest: input.onRequest ?? 'ask',
+      childWorkspaces: input.childWorkspaces ?? [],
+      maxRuns: input.maxRuns ?? null,
+      createdAt: isoTime(clock.now()),
+      ...identity,
     }
-  }
-
-  async function makeDirectory(path: string): Promise<void> {
-    try {
-      await mkdir(path, { recursive: true, mode: 0o700 })
-    } catch (cause) {
-      throw new DomainError('storage_unavailable', 'the directory of the workspace could not be made', {
-        cause,
-        retryAfterSeconds: 1,
-      })
-    }
-    await git.init(path).catch(() => undefined) // without git it is a plain directory: runs work, diffs do not
+    await commit(id)
+    if (!(await table.insert(row))) throw exists(`"${id}"`, id)
+    devices.set(id, identity.device)
+    return row
   }
 
   return {
@@ -165,59 +138,66 @@ export function createWorkspaces(deps: {
       try {
         const known = claim?.recordId === undefined ? undefined : await table.get(claim.recordId)
         if (known) return { workspace: publicPart(known), replayed: true }
-        const row = await register(
-          claim?.recordId === undefined ? input : { ...input, id: claim.recordId },
-          async (id) => await claim?.commit(id),
-        )
+        // A claim without its record: the server died in between, and this request finishes it.
+        const named = claim?.recordId === undefined ? input : { ...input, id: claim.recordId }
+        const row = await inTurn(() => register(named, async (id) => await claim?.commit(id)))
         return { workspace: publicPart(row), replayed: false }
       } finally {
         claim?.release()
       }
     },
+
     list: async () => (await table.list({ order: 'oldest' })).map(publicPart),
     get: async (id) => publicPart(await find(id)),
+
     async update(id, patch) {
-      const row = await find(id)
-      const enabled = patch.agents ?? row.agents
-      const defaultAgent =
-        patch.defaultAgent ?? (enabled.includes(row.defaultAgent) ? row.defaultAgent : (enabled[0] ?? row.defaultAgent))
-      checkAgents(enabled, defaultAgent)
-      const updated = await table.update(id, { ...defined(patch), defaultAgent })
-      return publicPart(updated ?? (await find(id)))
+      return await inTurn(async () => {
+        const row = await find(id)
+        const wanted = patch.agents ?? row.agents
+        const stays = wanted.includes(row.defaultAgent) ? row.defaultAgent : undefined
+        const chosen =
+          patch.agents === undefined && patch.defaultAgent === undefined
+            ? {} // an agent that is no longer configured does not stand in the way of other changes
+            : chooseAgents(wanted, patch.defaultAgent ?? stays)
+        const updated = await table.update(id, { ...defined(patch), ...chosen })
+        return publicPart(updated ?? (await find(id)))
+      })
     },
+
     async remove(id, { purge }) {
-      const row = await find(id)
-      if (busy(id)) {
-        throw new DomainError('workspace_busy', `runs are at work in ${id}`, {
-          hint: `postern runs -w ${id} --status running`,
-        })
-      }
-      await table.remove(id)
-      const path = join(own, id)
-      if (purge && row.managed && row.path === (await realpath(path).catch(() => ''))) {
-        await rm(path, { recursive: true, force: true })
-      }
-      return publicPart(row)
+      return await inTurn(async () => {
+        const row = await find(id)
+        if (busy(id)) {
+          throw new DomainError('workspace_busy', `runs are at work or queued in ${id}`, {
+            retryAfterSeconds: 5,
+            hint: `postern runs -w ${id} --status running`,
+          })
+        }
+        if (purge && row.managed) await directories.purge(row)
+        await table.remove(id)
+        devices.delete(id)
+        return publicPart(row)
+      })
     },
+
     async directory(id) {
       const row = await find(id)
-      const real = await realpath(row.path).catch(() => undefined)
-      const found = real === undefined ? undefined : await stat(real, { bigint: true })
-      const same = real === row.path && String(found?.dev) === row.device && String(found?.ino) === row.inode
-      if (same && found?.isDirectory()) return row.path
+      const found = await directories.identify(row.path)
+      // By path and inode after a start, when devices may have new numbers; from then on by device too.
+      if (found?.inode === row.inode && found.device === (devices.get(id) ?? found.device)) {
+        devices.set(id, found.device)
+        return row.path
+      }
       throw new DomainError(
         'path_not_usable',
         `the directory of ${id} is not the one that was registered (moved, replaced or removed)`,
-        {
-          hint: `postern workspace show ${id}; put it back, or register the new one`,
-        },
+        { hint: `put it back, or: postern workspace rm ${id}, and register the new one` },
       )
     },
   }
 }
 
-function publicPart(row: WorkspaceRow): Workspace {
-  const { device: _device, inode: _inode, ...shown } = row
+function publicPart({ device: _device, inode: _inode, ...shown }: WorkspaceRow): Workspace {
   return shown
 }
 
