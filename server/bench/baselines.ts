@@ -2,7 +2,7 @@
  * The bare limits, each a program of its own: `node baselines.ts http|trpc|sse`. Prints `ready <port>` and serves until
  * its stdin ends.
  */
-import { createServer } from 'node:http'
+import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { initTRPC } from '@trpc/server'
 import { createHTTPServer } from '@trpc/server/adapters/standalone'
@@ -39,9 +39,10 @@ if (kind === 'http') {
     readers.add(response)
     response.on('close', () => readers.delete(response))
   })
-  const readers = new Set<import('node:http').ServerResponse>()
+  const readers = new Set<ServerResponse>()
   server.listen(0, '127.0.0.1', () => console.log(`ready ${(server.address() as AddressInfo).port}`))
-  process.stdin.once('data', async () => {
+  process.stdin.once('data', () => void write())
+  async function write(): Promise<void> {
     const data = 'x'.repeat(size)
     for (let i = 1; i <= count; i++) {
       const message = `id: ${i}\nevent: output.text\ndata: ${JSON.stringify({ seq: i, type: 'output.text', text: data })}\n\n`
@@ -49,6 +50,6 @@ if (kind === 'http') {
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
     }
     for (const reader of readers) reader.end()
-  })
+  }
 }
 process.stdin.on('end', () => process.exit(0)).resume()

@@ -6,7 +6,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
-import { get } from 'node:http'
+import { get, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -232,13 +232,10 @@ for (const readers of quick ? [1, 100] : [1, 100, 1_000]) {
 async function follow(url: string, readers: number, go: () => void): Promise<number> {
   const opened = Array.from({ length: readers }, () => {
     const { promise: ended, resolve } = Promise.withResolvers<void>()
-    const begun = new Promise<void>((begin, fail) => {
-      get(url, { headers: { accept: 'text/event-stream' }, agent: false }, (response) => {
-        if (response.statusCode !== 200) fail(new Error(`stream answered ${response.statusCode}`))
-        begin()
-        response.resume()
-        response.on('end', resolve)
-      }).on('error', fail)
+    const request = get(url, { headers: { accept: 'text/event-stream' }, agent: false })
+    const begun = once(request, 'response').then(([response]: IncomingMessage[]) => {
+      if (response?.statusCode !== 200) throw new Error(`stream answered ${response?.statusCode}`)
+      response.resume().on('end', resolve)
     })
     return { begun, ended }
   })

@@ -37,7 +37,7 @@ export function faultyDisk(): FaultyDisk {
     })
   state.disk = new Proxy(systemDisk, {
     get(target, name) {
-      const value = Reflect.get(target, name) as (...args: unknown[]) => Promise<unknown>
+      const value: (...args: unknown[]) => Promise<unknown> = Reflect.get(target, name)
       return async (...args: unknown[]) => {
         if (DISK_CALLS.has(String(name))) note(String(name))
         const result = await value(...args)

@@ -17,7 +17,12 @@ export interface TestServer extends AsyncDisposable {
   /** A new workspace; with `path`, of an existing directory. Returns its id. */
   workspace(input?: Record<string, unknown>): Promise<string>
   /** One request with JSON; `token: true` sends the admin token. */
-  call<T = Record<string, unknown>>(method: string, path: string, body?: unknown, options?: CallOptions): Promise<Answer<T>>
+  call<T = Record<string, unknown>>(
+    method: string,
+    path: string,
+    body?: unknown,
+    options?: CallOptions,
+  ): Promise<Answer<T>>
   stop(): Promise<void>
 }
 export interface CallOptions {
@@ -54,7 +59,12 @@ export async function startTestServer(
   })
   const token = (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim()
 
-  async function call<T>(method: string, path: string, body?: unknown, { token: withToken = false, headers = {} }: CallOptions = {}): Promise<Answer<T>> {
+  async function call<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    { token: withToken = false, headers = {} }: CallOptions = {},
+  ): Promise<Answer<T>> {
     const response = await fetch(server.url + path, {
       method,
       headers: {
@@ -82,7 +92,12 @@ export async function startTestServer(
     logged,
     call,
     async workspace(input = {}) {
-      const answer = await call<{ id: string }>('POST', '/api/workspaces', { tag: `test ${++made}`, ...input }, { token: true })
+      const answer = await call<{ id: string }>(
+        'POST',
+        '/api/workspaces',
+        { tag: `test ${++made}`, ...input },
+        { token: true },
+      )
       if (answer.status !== 201) throw new Error(`workspace: ${answer.status} ${answer.text}`)
       return answer.body.id
     },

@@ -14,7 +14,8 @@ const agents = {
   lines: { command: ['bash', '--norc', '-s'], output: 'jsonl' },
   absent: { command: ['no-such-program-anywhere'] },
 }
-const server = (config: Record<string, unknown> = {}): Promise<TestServer> => startTestServer({ config: { agents, ...config } })
+const server = (config: Record<string, unknown> = {}): Promise<TestServer> =>
+  startTestServer({ config: { agents, ...config } })
 const run = (on: TestServer, wsId: string, body: Record<string, unknown>, headers: Record<string, string> = {}) =>
   on.call<Run>('POST', `/api/workspaces/${wsId}/headless`, { agent: 'sh', ...body }, { headers })
 const ended = (on: TestServer, id: string): Promise<Run> =>
@@ -42,7 +43,14 @@ describe('a run', () => {
       result: { text: null, truncated: false },
     })
     const done = await ended(on, accepted.body.taskId)
-    expect(done).toMatchObject({ status: 'succeeded', reason: null, exitCode: 0, signal: null, survivors: 0, outcome: null })
+    expect(done).toMatchObject({
+      status: 'succeeded',
+      reason: null,
+      exitCode: 0,
+      signal: null,
+      survivors: 0,
+      outcome: null,
+    })
     expect(done.result).toEqual({ text: 'hello\n', truncated: false })
     const { body } = await on.call<{ events: Event[]; lastSeq: number }>('GET', `/api/headless/${done.taskId}/events`)
     expect(body.events.map((event) => event.type)).toEqual(['run.started', 'output.text', 'run.ended'])
@@ -53,7 +61,10 @@ describe('a run', () => {
 
   test('that fails says so, with its exit code', async () => {
     await using on = await server()
-    const { body } = await run(on, await on.workspace(), { prompt: 'echo "fatal error: no luck" >&2; exit 7', wait: true })
+    const { body } = await run(on, await on.workspace(), {
+      prompt: 'echo "fatal error: no luck" >&2; exit 7',
+      wait: true,
+    })
     expect(body).toMatchObject({ status: 'failed', reason: 'exit_nonzero', exitCode: 7 })
   })
 
@@ -79,7 +90,9 @@ describe('a run', () => {
       body: JSON.stringify({ agent: 'sh', prompt: 'sleep 1; echo survived', wait: true }),
       signal: abort.signal,
     })
-    const { taskId } = await eventually(async () => (await on.call<{ tasks: Run[] }>('GET', '/api/headless')).body.tasks[0])
+    const { taskId } = await eventually(
+      async () => (await on.call<{ tasks: Run[] }>('GET', '/api/headless')).body.tasks[0],
+    )
     abort.abort()
     await expect(hanging).rejects.toThrow()
     expect(await ended(on, taskId)).toMatchObject({ status: 'succeeded', result: { text: 'survived\n' } })
@@ -104,7 +117,8 @@ describe('a run', () => {
 
   test('S12, S13: a timed-out grandchild that ignores TERM and holds stdout leaves no process', async () => {
     await using on = await server()
-    const prompt = 'setsid bash --norc -c \'trap "" TERM; while :; do sleep 0.1; done\' & trap "" TERM; while :; do sleep 0.1; done'
+    const prompt =
+      'setsid bash --norc -c \'trap "" TERM; while :; do sleep 0.1; done\' & trap "" TERM; while :; do sleep 0.1; done'
     const { body } = await run(on, await on.workspace(), { prompt, timeoutMs: 300 })
     await eventually(() => (census().get(body.taskId)?.length ?? 0) >= 2)
     expect(await ended(on, body.taskId)).toMatchObject({ status: 'timed_out', reason: 'timeout', survivors: 0 })
@@ -132,8 +146,11 @@ describe('a run', () => {
     expect(body).toMatchObject({ status: 'succeeded', prompt, result: { text: '15901\n' } })
   })
 
-  test('S7, S8: gets the contract\'s variables, no secret of the server, and no .env', async () => {
-    await using on = await startTestServer({ config: { agents }, environment: { AWS_SECRET_ACCESS_KEY: 'canary', NODE_OPTIONS: '--no-warnings' } })
+  test("S7, S8: gets the contract's variables, no secret of the server, and no .env", async () => {
+    await using on = await startTestServer({
+      config: { agents },
+      environment: { AWS_SECRET_ACCESS_KEY: 'canary', NODE_OPTIONS: '--no-warnings' },
+    })
     const wsId = await on.workspace()
     const { path } = (await on.call<{ path: string }>('GET', `/api/workspaces/${wsId}`)).body
     await writeFile(join(path, '.env'), 'FROM_DOTENV=canary\n')
@@ -167,7 +184,10 @@ describe('a run', () => {
 
   test('keeps the end of a long reply, whole characters only, and says so', async () => {
     await using on = await server()
-    const { body } = await run(on, await on.workspace(), { prompt: 'for i in $(seq 30000); do echo "ä$i"; done', wait: true })
+    const { body } = await run(on, await on.workspace(), {
+      prompt: 'for i in $(seq 30000); do echo "ä$i"; done',
+      wait: true,
+    })
     expect(body.result.truncated).toBe(true)
     expect(body.result.text).toMatch(/ä29999\nä30000\n$/)
     expect(body.result.text).not.toContain('\uFFFD')
@@ -184,12 +204,25 @@ describe('a run', () => {
       'not json',
       '{"type":"usage","inputTokens":10,"outputTokens":5,"costUsd":0.25}',
       '{"type":"agent.message","text":"the answer"}',
-    ].map((line) => `echo '${line}'`).join('\n')
+    ]
+      .map((line) => `echo '${line}'`)
+      .join('\n')
     const { body } = await run(on, await on.workspace(), { agent: 'lines', prompt, wait: true })
     expect(body).toMatchObject({ status: 'succeeded', result: { text: 'the answer' } })
     expect(body.usage).toEqual({ inputTokens: 10, outputTokens: 5, costUsd: 0.25, source: 'agent_reported' })
-    const types = (await on.call<{ events: Event[] }>('GET', `/api/headless/${body.taskId}/events`)).body.events.map((e) => e.type)
-    expect(types).toEqual(['run.started', 'agent.thought', 'tool.started', 'tool.ended', 'log', 'usage', 'agent.message', 'run.ended'])
+    const types = (await on.call<{ events: Event[] }>('GET', `/api/headless/${body.taskId}/events`)).body.events.map(
+      (e) => e.type,
+    )
+    expect(types).toEqual([
+      'run.started',
+      'agent.thought',
+      'tool.started',
+      'tool.ended',
+      'log',
+      'usage',
+      'agent.message',
+      'run.ended',
+    ])
   })
 })
 
@@ -203,7 +236,11 @@ describe('capacity', () => {
     expect(refused).toHaveLength(32)
     for (const { headers, body } of refused) {
       expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1)
-      expect(body).toMatchObject({ code: 'capacity_reached', retryable: true, detail: expect.stringContaining('8 of 8') as string })
+      expect(body).toMatchObject({
+        code: 'capacity_reached',
+        retryable: true,
+        detail: expect.stringContaining('8 of 8') as string,
+      })
     }
     const { tasks, capacity } = (await on.call<{ tasks: Run[]; capacity: unknown }>('GET', '/api/headless')).body
     expect(capacity).toEqual({ running: 8, queued: 0, limit: 8 })
@@ -211,7 +248,11 @@ describe('capacity', () => {
       await on.call('POST', `/api/headless/${taskId}/cancel`)
       expect((await run(on, wsId, { prompt: 'true', wait: true })).body.status).toBe('succeeded')
     }
-    expect((await on.call<{ capacity: unknown }>('GET', '/api/headless')).body.capacity).toEqual({ running: 0, queued: 0, limit: 8 })
+    expect((await on.call<{ capacity: unknown }>('GET', '/api/headless')).body.capacity).toEqual({
+      running: 0,
+      queued: 0,
+      limit: 8,
+    })
   })
 
   test('S19: a hundred starts that fail give every place back', async () => {
@@ -221,7 +262,11 @@ describe('capacity', () => {
       const { body } = await run(on, wsId, { agent: 'absent', prompt: 'x', wait: true })
       expect(body.reason).toBe('agent_not_found')
     }
-    expect((await on.call<{ capacity: unknown }>('GET', '/api/headless')).body.capacity).toEqual({ running: 0, queued: 0, limit: 3 })
+    expect((await on.call<{ capacity: unknown }>('GET', '/api/headless')).body.capacity).toEqual({
+      running: 0,
+      queued: 0,
+      limit: 3,
+    })
   })
 
   test('a run may wait in the queue, in order, up to its limit, and can be canceled there', async () => {
@@ -231,7 +276,11 @@ describe('capacity', () => {
     const second = await run(on, wsId, { prompt: 'echo second', whenBusy: 'queue' })
     const third = await run(on, wsId, { prompt: 'echo third', whenBusy: 'queue' })
     const fourth = await run(on, wsId, { prompt: 'echo fourth', whenBusy: 'queue' })
-    expect([second, third, fourth].map((answer) => [answer.status, answer.body.status])).toEqual([[202, 'queued'], [202, 'queued'], [429, 429]])
+    expect([second, third, fourth].map((answer) => [answer.status, answer.body.status])).toEqual([
+      [202, 'queued'],
+      [202, 'queued'],
+      [429, 429],
+    ])
     const canceled = await on.call<Run>('POST', `/api/headless/${second.body.taskId}/cancel`)
     expect(canceled.body).toMatchObject({ status: 'canceled', reason: 'canceled_by_caller', startedAt: null })
     await on.call('POST', `/api/headless/${first.body.taskId}/cancel`)
@@ -280,7 +329,10 @@ describe('cancel and retry', () => {
     expect(retried.body).toMatchObject({ retryOf: first.body.taskId, prompt, timeoutMs: 12_345, metadata: { a: 'b' } })
     expect(await ended(on, retried.body.taskId)).toMatchObject({ status: 'succeeded', result: { text: 'again\n' } })
     const long = await run(on, wsId, { prompt: 'sleep 30' })
-    expect(await on.call('POST', `/api/headless/${long.body.taskId}/retry`)).toMatchObject({ status: 409, body: { code: 'not_retryable' } })
+    expect(await on.call('POST', `/api/headless/${long.body.taskId}/retry`)).toMatchObject({
+      status: 409,
+      body: { code: 'not_retryable' },
+    })
   })
 })
 
@@ -292,7 +344,10 @@ describe('idempotency', () => {
     const first = await run(on, wsId, { prompt: 'sleep 1; echo one' }, key)
     const again = await run(on, wsId, { prompt: 'sleep 1; echo one' }, key)
     expect([again.status, again.text, again.headers.get('idempotency-replayed')]).toEqual([202, first.text, 'true'])
-    expect(await run(on, wsId, { prompt: 'other' }, key)).toMatchObject({ status: 422, body: { code: 'idempotency_mismatch' } })
+    expect(await run(on, wsId, { prompt: 'other' }, key)).toMatchObject({
+      status: 422,
+      body: { code: 'idempotency_mismatch' },
+    })
     await ended(on, first.body.taskId)
     expect((await run(on, wsId, { prompt: 'sleep 1; echo one' }, key)).text).toBe(first.text)
     expect((await on.call<{ tasks: Run[] }>('GET', '/api/headless')).body.tasks).toHaveLength(1)
@@ -337,18 +392,29 @@ describe('idempotency', () => {
     const options = { config: { agents }, dataDir: directory.path }
     const before = await startTestServer(options)
     const wsId = await before.workspace()
-    const first = await run(before, wsId, { prompt: 'echo one', metadata: { z: '1', a: '2' } }, { 'idempotency-key': 'k' })
+    const first = await run(
+      before,
+      wsId,
+      { prompt: 'echo one', metadata: { z: '1', a: '2' } },
+      { 'idempotency-key': 'k' },
+    )
     await ended(before, first.body.taskId)
     await before.stop()
     await using after = await startTestServer(options)
-    const again = await run(after, wsId, { prompt: 'echo one', metadata: { z: '1', a: '2' } }, { 'idempotency-key': 'k' })
+    const again = await run(
+      after,
+      wsId,
+      { prompt: 'echo one', metadata: { z: '1', a: '2' } },
+      { 'idempotency-key': 'k' },
+    )
     expect([again.status, again.text, again.headers.get('idempotency-replayed')]).toEqual([202, first.text, 'true'])
   })
 })
 
 describe('git', () => {
   async function repository(path: string): Promise<void> {
-    const git = (...args: string[]): void => void execFileSync('git', ['-C', path, '-c', 'user.name=t', '-c', 'user.email=t@example.org', ...args])
+    const git = (...args: string[]): void =>
+      void execFileSync('git', ['-C', path, '-c', 'user.name=t', '-c', 'user.email=t@example.org', ...args])
     await mkdir(path, { recursive: true })
     git('init', '-q', '-b', 'main')
     await writeFile(join(path, 'kept.txt'), 'one\n')
@@ -362,7 +428,8 @@ describe('git', () => {
     await using directory = await temporaryDirectory()
     await repository(directory.path)
     const wsId = await on.workspace({ path: directory.path })
-    const prompt = 'echo two >> kept.txt; echo new > new.txt; git add new.txt; git -c user.name=t -c user.email=t@e commit -qm second'
+    const prompt =
+      'echo two >> kept.txt; echo new > new.txt; git add new.txt; git -c user.name=t -c user.email=t@e commit -qm second'
     const { body } = await run(on, wsId, { prompt, wait: true })
     expect(body.git).toMatchObject({ branch: 'main', filesChanged: 2, worktree: null })
     expect(body.git.baseSha).toMatch(/^[0-9a-f]{40}$/)
@@ -394,7 +461,10 @@ describe('git', () => {
     const wsId = await on.workspace({ path: directory.path })
     const { body } = await run(on, wsId, { prompt: 'touch x', wait: true })
     expect(body.git).toEqual({ baseSha: null, headSha: null, branch: null, filesChanged: 0, worktree: null })
-    expect(await on.call('GET', `/api/headless/${body.taskId}/diff`)).toMatchObject({ status: 404, body: { code: 'diff_not_available' } })
+    expect(await on.call('GET', `/api/headless/${body.taskId}/diff`)).toMatchObject({
+      status: 404,
+      body: { code: 'diff_not_available' },
+    })
     const isolated = await run(on, wsId, { prompt: 'true', isolation: 'worktree', wait: true })
     expect(isolated.body).toMatchObject({ status: 'failed', reason: 'worktree_failed' })
   })
@@ -406,16 +476,27 @@ describe('lists', () => {
     const [a, b] = [await on.workspace(), await on.workspace()]
     for (let i = 0; i < 5; i++) await run(on, i % 2 ? b : a, { prompt: i === 2 ? 'exit 1' : 'true', wait: true })
     const all = (await on.call<{ tasks: Run[]; nextCursor: null }>('GET', '/api/headless')).body
-    expect(all.tasks.map((task) => task.taskId)).toEqual(all.tasks.map((task) => task.taskId).toSorted().reverse())
+    expect(all.tasks.map((task) => task.taskId)).toEqual(
+      all.tasks
+        .map((task) => task.taskId)
+        .toSorted()
+        .reverse(),
+    )
     expect([all.tasks.length, all.nextCursor]).toEqual([5, null])
-    const list = async (query: string) => (await on.call<{ tasks: Run[]; nextCursor: string | null }>('GET', `/api/headless?${query}`)).body
+    const list = async (query: string) =>
+      (await on.call<{ tasks: Run[]; nextCursor: string | null }>('GET', `/api/headless?${query}`)).body
     expect((await list(`wsId=${b}`)).tasks).toHaveLength(2)
     expect((await list('status=failed')).tasks.map((task) => task.exitCode)).toEqual([1])
     const page = await list('limit=2')
     const next = await list(`limit=2&cursor=${page.nextCursor}`)
     const last = await list(`limit=2&cursor=${next.nextCursor}`)
-    expect([...page.tasks, ...next.tasks, ...last.tasks].map((task) => task.taskId)).toEqual(all.tasks.map((task) => task.taskId))
+    expect([...page.tasks, ...next.tasks, ...last.tasks].map((task) => task.taskId)).toEqual(
+      all.tasks.map((task) => task.taskId),
+    )
     expect(last.nextCursor).toBeNull()
-    expect(await on.call('GET', '/api/headless?cursor=nonsense')).toMatchObject({ status: 400, body: { code: 'invalid_cursor' } })
+    expect(await on.call('GET', '/api/headless?cursor=nonsense')).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_cursor' },
+    })
   })
 })

@@ -20,7 +20,7 @@ export const newLedger = (): Ledger => ({ acknowledged: new Map(), refused: new 
 /** Every run of a server, all pages. Each run of a scenario carries its key as `metadata.key`. */
 export async function allRuns(url: string): Promise<{ runs: Run[]; capacity: Capacity }> {
   const runs: Run[] = []
-  for (let cursor = ''; ; ) {
+  for (let cursor = ''; ;) {
     const page = await call<{ tasks: Run[]; nextCursor: string | null; capacity: Capacity }>(
       url,
       'GET',
@@ -45,7 +45,8 @@ export async function checkInvariants(
   const lost = [...ledger.acknowledged.values()].filter((id) => !byId.has(id))
   expect(lost, 'I-1: acknowledged runs that are gone').toEqual([])
   for (const run of runs) {
-    if (isTerminal(run.status) && run.status !== 'succeeded') expect(run.reason, `I-1: reason of ${run.taskId}`).not.toBeNull()
+    if (isTerminal(run.status) && run.status !== 'succeeded')
+      expect(run.reason, `I-1: reason of ${run.taskId}`).not.toBeNull()
   }
   const perKey = Map.groupBy(runs, (run) => run.metadata['key'] ?? run.taskId)
   for (const [key, group] of perKey) expect(group.length, `I-3: runs with key ${key}`).toBe(1)
@@ -59,7 +60,10 @@ export async function checkInvariants(
   await checkState(dataDir)
   const marks = census()
   const survivors = runs.filter((run) => isTerminal(run.status) && marks.has(run.taskId))
-  expect(survivors.map((run) => run.taskId), 'I-8: processes of ended runs').toEqual([])
+  expect(
+    survivors.map((run) => run.taskId),
+    'I-8: processes of ended runs',
+  ).toEqual([])
   const running = runs.filter((run) => run.status === 'running').length
   expect(capacity.running, 'I-9: places in use').toBe(running)
   for (const secret of secrets) expect(JSON.stringify(runs), 'I-10').not.toContain(secret)
@@ -81,5 +85,9 @@ export async function checkState(dataDir: string): Promise<void> {
 
 /** Figures of a scenario, for the reader of the log. */
 export function figures(id: string, values: Record<string, number | string>): void {
-  console.log(`${id}: ${Object.entries(values).map(([name, value]) => `${name} ${typeof value === 'number' ? Math.round(value * 10) / 10 : value}`).join(', ')}`)
+  console.log(
+    `${id}: ${Object.entries(values)
+      .map(([name, value]) => `${name} ${typeof value === 'number' ? Math.round(value * 10) / 10 : value}`)
+      .join(', ')}`,
+  )
 }

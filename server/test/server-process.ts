@@ -32,7 +32,9 @@ export async function serve(options: ServerProcessOptions): Promise<ServerProces
 }
 
 /** The same, for servers that are expected to refuse. */
-export async function tryServe(options: ServerProcessOptions): Promise<ServerProcess | { code: number | null; stderr: string }> {
+export async function tryServe(
+  options: ServerProcessOptions,
+): Promise<ServerProcess | { code: number | null; stderr: string }> {
   const { dataDir, args = [], env = {}, under = [] } = options
   const from = performance.now()
   const command = [...under, process.execPath, PROGRAM, 'serve', '--port', '0', '--data', dataDir, ...args]
@@ -84,7 +86,12 @@ export async function call<T>(
       ...(body !== undefined && { body: JSON.stringify(body) }),
     })
     const text = await response.text()
-    return { status: response.status, text, body: (text.startsWith('{') ? JSON.parse(text) : undefined) as T, headers: response.headers }
+    return {
+      status: response.status,
+      text,
+      body: (text.startsWith('{') ? JSON.parse(text) : undefined) as T,
+      headers: response.headers,
+    }
   } catch {
     return { status: 0, text: '', body: undefined as T, headers: new Headers() }
   }

@@ -44,10 +44,7 @@ export function createScreen(options: { quiet: boolean; color: boolean }): Scree
 /** What agents wrote, made harmless: no escape sequence, no control character but line end and tab (in one line, none). */
 export function inert(text: string, oneLine = false): string {
   const plain = stripVTControlCharacters(text)
-  // oxlint-disable-next-line no-control-regex
-  return oneLine
-    ? plain.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ')
-    : plain.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
+  return oneLine ? plain.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ') : plain.replace(/(?![\n\t])\p{Cc}/gu, '')
 }
 
 const SIGNS: Record<string, [string, Style]> = {
@@ -86,7 +83,7 @@ export function table(screen: Screen, headings: string[], rows: string[][]): str
   if (!screen.isTerminal)
     return [headings, ...rows].map((row) => row.map((cell) => stripVTControlCharacters(cell)).join('\t')).join('\n')
   const all = [headings.map((text) => screen.style('gray', text)), ...rows]
-  const visible = (text: string): number => [...stripVTControlCharacters(text)].length
+  const visible = (text: string): number => Array.from(stripVTControlCharacters(text)).length
   const widths = headings.map((_, column) => Math.max(...all.map((row) => visible(row[column] ?? ''))))
   return all
     .map((row) => {
