@@ -92,17 +92,23 @@ async function readConfigFile(path: string): Promise<z.infer<typeof ConfigFile>>
     throw new ConfigError(`${path}: ${problems.join('; ')}`)
   }
   for (const [id, agent] of Object.entries(parsed.data.agents)) {
-    const program = agent.command[0] ?? ''
-    if (program.includes('/') && !isAbsolute(program)) {
-      throw new ConfigError(`${path}: agents.${id}.command: "${program}" must be a name on PATH or an absolute path`)
-    }
-    if (agent.resume && agent.output !== 'jsonl') {
-      throw new ConfigError(
-        `${path}: agents.${id}.resume needs "output": "jsonl", so that the conversation can be verified`,
-      )
-    }
+    const wrong = wrongAgent(id, agent)
+    if (wrong) throw new ConfigError(`${path}: agents.${id}${wrong}`)
   }
   return parsed.data
+}
+
+/** What the schema cannot say of a configured agent; undefined: it is fine. */
+function wrongAgent(id: string, { command, output, end, resume, model }: CommandAgentConfig): string | undefined {
+  const [program = ''] = command
+  if (id === 'shell') return ': "shell" is built in and never runs headless'
+  if (program.includes('/') && !isAbsolute(program))
+    return `.command: "${program}" must be a name on PATH or an absolute path`
+  if (resume && output !== 'jsonl') return '.resume needs "output": "jsonl", so that the conversation can be verified'
+  if (end === 'record' && output !== 'jsonl') return '.end: "record" needs "output": "jsonl"'
+  if (resume && !resume.some((text) => text.includes('{conversationId}'))) return '.resume must hold {conversationId}'
+  if (model && !model.some((text) => text.includes('{model}'))) return '.model must hold {model}'
+  return undefined
 }
 
 /** True for a bind address that only this machine can reach. */

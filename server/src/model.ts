@@ -350,6 +350,8 @@ export const CommandAgentConfig = z.strictObject({
   prompt: z.enum(['stdin', 'argument']).default('stdin'),
   /** What it prints: its reply as text (default), or JSON Lines in Postern's event words. */
   output: z.enum(['text', 'jsonl']).default('text'),
+  /** What tells success: exit code 0 (default), or that and an `agent.end` without error. Needs `output: "jsonl"`. */
+  end: z.enum(['exit', 'record']).default('exit'),
   /** It also speaks ACP over stdio and can hold sessions. */
   acp: z.boolean().default(false),
   title: z.string().min(1).max(100).optional(),

@@ -47,6 +47,12 @@ export type AgentEvent =
   | { type: 'log'; message: string }
   | { type: 'agent.end'; ok: boolean; text?: string; error?: { kind: FailureKind; message: string } }
 
+/**
+ * How the figures of `usage` events count towards a run: those of each step are added up; of totals, of a turn or of the
+ * run, the last counts.
+ */
+export type Counting = 'step' | 'total'
+
 /** A coding-agent program. Composes a command and decodes lines; never spawns. Decision 0006. */
 export interface Agent {
   readonly id: string
@@ -66,10 +72,13 @@ export interface Agent {
     compose(task: HeadlessTask): Command
     /** `text`: stdout is the reply (its last 64 KiB). `events`: each line goes through `decode`. */
     output: 'text' | 'events'
-    /** True: a run without an `agent.end` has failed (`no_result`), whatever its exit code. */
+    /**
+     * True: a run without an `agent.end` has failed (`no_result`), whatever its exit code. With or without it, a program
+     * that stays after its `agent.end` is ended after a grace, and its record counts.
+     */
     endsWithRecord: boolean
-    /** How usage counts: figures of each step are added up; those of a turn or a whole conversation replace the last. */
-    usage: 'step' | 'total'
+    /** Tokens and cost each have their own way: some programs print tokens a turn and cost in total. */
+    usage: { tokens: Counting; cost: Counting }
     /** One line as events. Never throws: what it cannot read is one `log` event. */
     decode(line: string): AgentEvent[]
   }

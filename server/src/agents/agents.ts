@@ -9,16 +9,16 @@ import type { Agents } from './types.ts'
 /** Milliseconds for which what was found on the machine is taken for true. */
 const INFO_MS = 30_000
 
-/** The table of agents: built-in ones, and those of `config.json`, which may replace one by its id. */
+/** The table of agents: built-in ones, and those of `config.json`, which may replace one by its id (but `shell`, which is no agent). */
 export function createAgents(deps: {
   configured: Record<string, CommandAgentConfig>
   clock: Clock
   /** Where the demo agent keeps its conversations. */
   demoHome: string
   /** Absolute path of a program, or undefined. */
-  findProgram(name: string): Promise<string | undefined>
+  findProgram: (name: string) => Promise<string | undefined>
   /** What a program prints when asked for its version; undefined when it does not answer. */
-  askVersion(program: string, args: string[]): Promise<string | undefined>
+  askVersion: (program: string, args: string[]) => Promise<string | undefined>
 }): Agents {
   const { configured, clock, findProgram, askVersion } = deps
   const table = new Map<string, Agent>([demoAgent(deps.demoHome), shellAgent].map((agent) => [agent.id, agent]))

@@ -8,7 +8,7 @@ import { decodeEvents } from './events-format.ts'
  */
 export function commandAgent(id: string, config: CommandAgentConfig): Agent {
   const [program = '', ...fixed] = config.command
-  const { prompt, output, resume, model, acp } = config
+  const { prompt, output, end, resume, model, acp } = config
 
   function args(task: HeadlessTask): string[] {
     const fill = (template: string[] | undefined, name: string, value: string | null): string[] =>
@@ -34,8 +34,8 @@ export function commandAgent(id: string, config: CommandAgentConfig): Agent {
     headless: {
       compose: (task) => ({ program, args: args(task), env: {}, stdin: prompt === 'stdin' ? task.prompt : '' }),
       output: output === 'text' ? 'text' : 'events',
-      endsWithRecord: false,
-      usage: 'step',
+      endsWithRecord: end === 'record',
+      usage: { tokens: 'step', cost: 'step' },
       decode: decodeEvents,
     },
   }

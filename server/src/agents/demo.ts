@@ -28,7 +28,7 @@ export function demoAgent(home: string): Agent {
       }),
       output: 'events',
       endsWithRecord: true,
-      usage: 'step',
+      usage: { tokens: 'step', cost: 'step' },
       decode: decodeEvents,
     },
   }

@@ -4,6 +4,8 @@ import type { AgentEvent } from './agent.ts'
 /** Characters of a line that is not one of our words, kept in its `log` event. */
 const LOG_CHARACTERS = 500
 
+/** Becomes an argument of the program that resumes: never an option, never several words. */
+const conversationId = z.string().regex(/^[^\s\p{C}-][^\s\p{C}]{0,199}$/u)
 const tokens = z.int().min(0)
 const failure = z.object({
   kind: z.enum(['auth', 'rate_limit', 'provider', 'agent']).default('agent'),
@@ -15,7 +17,7 @@ const failure = z.object({
  * what the demo agent prints. Unknown fields are dropped.
  */
 const Line = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('agent.session'), conversationId: z.string().min(1).max(200) }),
+  z.object({ type: z.literal('agent.session'), conversationId }),
   z.object({ type: z.literal('agent.message'), text: z.string(), delta: z.boolean().optional() }),
   z.object({ type: z.literal('agent.thought'), text: z.string() }),
   z.object({

@@ -1,84 +1,105 @@
 import type { Usage } from '../model.ts'
-import type { AgentEvent, FailureKind } from './agent.ts'
+import type { AgentEvent, Counting, FailureKind } from './agent.ts'
+import { failureKind } from './failures.ts'
 
 /** Bytes of a reply that are kept; of a longer one, the end. */
 export const REPLY_BYTES = 64 * 1024
+/** Tools that are remembered as being at work; a program that never ends one must not fill the memory. */
+const MAX_OPEN_TOOLS = 100
 
 /** What the events of a run come to. */
 export interface Folded {
-  conversationId: string | null
+  readonly conversationId: string | null
   /** The last message, or what `agent.end` gave as the reply. */
-  text: string | null
-  textTruncated: boolean
-  usage: Usage
+  readonly text: string | null
+  readonly textTruncated: boolean
+  readonly usage: Usage
   /** The terminal record, once it was seen; of several, the last. */
-  end: { ok: boolean; error?: { kind: FailureKind; message: string } } | undefined
+  readonly end: { ok: boolean; error?: { kind: FailureKind; message: string } } | undefined
   /** An error that the agent would go on repeating. */
-  fatal: { kind: FailureKind; message: string } | undefined
+  readonly fatal: { kind: FailureKind; message: string } | undefined
+  /** Name of the tool that is at work, of several the one that began last. */
+  readonly openTool: string | null
 }
 
 export interface Fold {
+  /** As of now: reads of its fields see later events too. */
   readonly state: Folded
   add(event: AgentEvent): void
 }
 
-/**
- * Folds events, in order, into what a run's record needs; pure, so a stored log can be folded again.
- *
- * @param counting `step`: usage figures are added up; `total`: the last ones count
- */
-export function createFold(counting: 'step' | 'total'): Fold {
-  const state: Folded = {
-    conversationId: null,
-    text: null,
-    textTruncated: false,
-    usage: { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' },
-    end: undefined,
-    fatal: undefined,
-  }
+/** Folds events, in order, into what a run's record needs; no clock and no I/O, so a stored log can be folded again. */
+export function createFold(counting: { tokens: Counting; cost: Counting }): Fold {
+  const reply = createReply()
+  const tools = new Map<string, string>()
+  let conversationId: string | null = null
+  let usage: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
+  let end: Folded['end']
+  let fatal: Folded['fatal']
   let streaming = false
 
-  function reply(text: string): void {
-    const kept = lastBytes(text, REPLY_BYTES)
-    state.text = kept
-    state.textTruncated = kept.length < text.length
-  }
-
   return {
-    state,
+    state: {
+      get conversationId() {
+        return conversationId
+      },
+      get text() {
+        return reply.text()
+      },
+      get textTruncated() {
+        return reply.truncated()
+      },
+      get usage() {
+        return usage
+      },
+      get end() {
+        return end
+      },
+      get fatal() {
+        return fatal
+      },
+      get openTool() {
+        return [...tools.values()].at(-1) ?? null
+      },
+    },
     add(event) {
       switch (event.type) {
         case 'agent.session':
-          state.conversationId = event.conversationId
+          conversationId = event.conversationId
           break
-        case 'agent.message': {
-          const cut = streaming && event.delta === true && state.textTruncated
-          reply(event.delta && streaming ? (state.text ?? '') + event.text : event.text)
-          state.textTruncated ||= cut
+        case 'agent.message':
+          if (event.delta && streaming) reply.append(event.text)
+          else reply.replace(event.text)
           streaming = event.delta === true
           break
-        }
         case 'tool.started':
+          if (tools.size >= MAX_OPEN_TOOLS) tools.clear()
+          tools.set(event.toolCallId, event.name)
           streaming = false // a delta after a tool begins a new message
           break
+        case 'tool.ended':
+          tools.delete(event.toolCallId)
+          break
         case 'agent.retry':
-          if (event.fatal)
-            state.fatal = { kind: kindOf(event.status), message: event.message ?? `status ${event.status}` }
+          if (event.fatal) {
+            const message = event.message ?? `the agent met status ${event.status}`
+            fatal = { kind: failureKind(message, event.status), message }
+          }
           break
         case 'usage': {
-          const last = counting === 'step' ? state.usage : undefined
-          const costs = [last?.costUsd ?? null, event.costUsd].filter((cost) => cost !== null)
-          state.usage = {
-            inputTokens: (last?.inputTokens ?? 0) + event.inputTokens,
-            outputTokens: (last?.outputTokens ?? 0) + event.outputTokens,
-            costUsd: costs.length > 0 ? costs.reduce((sum, cost) => sum + cost, 0) : null,
+          const { tokens, cost } = counting
+          usage = {
+            inputTokens: event.inputTokens + (tokens === 'step' ? usage.inputTokens : 0),
+            outputTokens: event.outputTokens + (tokens === 'step' ? usage.outputTokens : 0),
+            costUsd:
+              event.costUsd === null ? usage.costUsd : event.costUsd + (cost === 'step' ? (usage.costUsd ?? 0) : 0),
             source: 'agent_reported',
           }
           break
         }
         case 'agent.end':
-          state.end = { ok: event.ok, ...(event.error && { error: event.error }) }
-          if (event.text !== undefined) reply(event.text)
+          end = { ok: event.ok, ...(event.error && { error: event.error }) }
+          if (event.text !== undefined) reply.replace(event.text)
           break
         default: // shown, and of no further consequence
       }
@@ -86,18 +107,37 @@ export function createFold(counting: 'step' | 'total'): Fold {
   }
 }
 
-function kindOf(status: number | undefined): FailureKind {
-  if (status === 401 || status === 403) return 'auth'
-  if (status === 429) return 'rate_limit'
-  return status !== undefined && status >= 500 ? 'provider' : 'agent'
-}
+/** A text of which the end is kept. Grows to twice the limit before it is cut, so that many small pieces cost little. */
+function createReply() {
+  let kept: string | null = null
+  let cut = false
 
-/** The end of a text in at most so many bytes of UTF-8, whole characters only. */
-function lastBytes(text: string, limit: number): string {
-  if (text.length * 3 <= limit) return text
-  const bytes = Buffer.from(text)
-  if (bytes.length <= limit) return text
-  let start = bytes.length - limit
-  while (start < bytes.length && ((bytes[start] ?? 0) & 0xc0) === 0x80) start++
-  return bytes.toString('utf8', start)
+  function trim(limit: number): void {
+    if (kept === null || kept.length * 3 <= limit) return
+    const bytes = Buffer.from(kept)
+    if (bytes.length <= limit) return
+    let start = bytes.length - REPLY_BYTES
+    while (((bytes[start] ?? 0) & 0xc0) === 0x80) start++ // whole characters only
+    kept = bytes.toString('utf8', start)
+    cut = true
+  }
+  return {
+    replace(text: string): void {
+      kept = text
+      cut = false
+      trim(REPLY_BYTES)
+    },
+    append(text: string): void {
+      kept = (kept ?? '') + text
+      if (kept.length > 2 * REPLY_BYTES) trim(REPLY_BYTES)
+    },
+    text(): string | null {
+      trim(REPLY_BYTES)
+      return kept
+    },
+    truncated(): boolean {
+      trim(REPLY_BYTES)
+      return cut
+    },
+  }
 }

@@ -1,4 +1,5 @@
 import type { FailureKind } from '../agents/agent.ts'
+import { failureKind } from '../agents/failures.ts'
 import type { Folded } from '../agents/fold.ts'
 import type { RunReason, RunStatus } from '../model.ts'
 import { MAX_OUTPUT_BYTES, MAX_PROCESSES } from '../process/supervise.ts'
@@ -36,6 +37,7 @@ export function judge(input: {
     reason,
     detail: detail.slice(0, 500),
   })
+  const inTool = folded.openTool === null ? '' : `, in tool ${folded.openTool.slice(0, 100)}`
   const reported = folded.fatal ?? folded.end?.error
   switch (exit.reason) {
     case 'canceled':
@@ -47,12 +49,12 @@ export function judge(input: {
         detail: 'the server was stopped while the run was at work',
       }
     case 'timed_out':
-      return { status: 'timed_out', reason: 'timeout', detail: `stopped after ${input.timeoutMs} ms` }
+      return { status: 'timed_out', reason: 'timeout', detail: `stopped after ${input.timeoutMs} ms${inTool}` }
     case 'idle':
       return {
         status: 'timed_out',
         reason: 'idle',
-        detail: `stopped after ${input.idleTimeoutMs} ms without a sign of life`,
+        detail: `stopped after ${input.idleTimeoutMs} ms without a sign of life${inTool}`,
       }
     case 'output_limit':
       return failed('output_limit', `stopped after ${MAX_OUTPUT_BYTES} bytes of output`)
@@ -66,10 +68,13 @@ export function judge(input: {
   if (folded.end?.ok === false) return failed('agent_error', 'the agent reported that it failed')
   if (exit.reason === 'settled') return { status: 'succeeded', reason: null, detail: null }
   const how = exit.signal ? `ended by ${exit.signal}` : `exited with ${exit.exitCode}`
-  if (exit.exitCode !== 0) return failed('exit_nonzero', [how, complaint(stderr)].filter(Boolean).join(': '))
-  if (endsWithRecord && !folded.end)
-    return failed('no_result', [`${how} without a result`, complaint(stderr)].filter(Boolean).join(': '))
-  return { status: 'succeeded', reason: null, detail: null }
+  const said = complaint(stderr)
+  const withoutRecord = endsWithRecord && !folded.end
+  if (exit.exitCode === 0 && !withoutRecord) return { status: 'succeeded', reason: null, detail: null }
+  // A program that should have said how it ended tells on stderr what the matter is.
+  const kind = withoutRecord ? failureKind(said) : 'agent'
+  const reason = kind !== 'agent' ? REASONS[kind] : exit.exitCode === 0 ? 'no_result' : 'exit_nonzero'
+  return failed(reason, [withoutRecord ? `${how} without a result` : how, said].filter(Boolean).join(': '))
 }
 
 /** The first line that speaks of an error (the last is often a backtrace), or the last one. */

@@ -82,7 +82,7 @@ export function createWorker(
     void log([{ type: 'run.started', agent: agent.id, wsId: row.wsId, timeoutMs: row.timeoutMs }])
 
     const headless = agent.headless
-    const fold = createFold(headless?.usage ?? 'total')
+    const fold = createFold(headless?.usage ?? { tokens: 'total', cost: 'total' })
     let exit: Exit | undefined
     let verdict: Verdict
     let place: Place | undefined
