@@ -14,7 +14,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   // A program of its own, started as a child: it shares nothing with the server.
   'demo-agent': [],
   server: ['http', 'workspaces', 'runs', 'agents', 'process', 'events', 'dispatch', 'store', 'config'],
-  http: ['workspaces', 'runs', 'agents'],
+  http: ['workspaces', 'runs', 'agents', 'config'],
   runs: ['workspaces', 'agents', 'process', 'events', 'dispatch', 'store'],
   workspaces: ['process', 'store'],
   events: ['store'],

@@ -45,12 +45,12 @@ export const PLAIN = {
     {
       answers: {
         200: {
-          description: 'The output so far.',
+          description: 'The output so far, or the end of it that `tailBytes` asks for.',
           headers: ['Accept-Ranges', 'X-Postern-Truncated', 'X-Postern-Complete'],
           other: { 'text/plain; charset=utf-8': Bytes },
         },
         206: {
-          description: 'The part that `Range` or `tailBytes` asked for.',
+          description: 'The part that `Range` asks for.',
           headers: ['Accept-Ranges', 'Content-Range', 'X-Postern-Truncated', 'X-Postern-Complete'],
           other: { 'text/plain; charset=utf-8': Bytes },
         },

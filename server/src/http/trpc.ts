@@ -23,6 +23,8 @@ export interface Context extends Nouns {
   idempotency: IdempotencyScope | undefined
   /** From `Prefer: wait=n`, in milliseconds; undefined: no wait was asked for. */
   waitMs: number | undefined
+  /** The caller wants the events of the run instead of the run: nothing is waited for. */
+  streams: boolean
   /** What the answer says beside its body; the procedure fills it in. */
   reply: { status: number; headers: Record<string, string> }
 }

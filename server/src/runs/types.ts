@@ -76,6 +76,8 @@ export interface Runs {
    */
   diff(taskId: string): Promise<Buffer>
   capacity(): Capacity
+  /** Runs that ended since the server started, by status. */
+  endedCounts(): Readonly<Record<string, number>>
   /** Ends every run as `interrupted`, `server_stopped`; resolves when no process of theirs is left or after the hard limit. */
   stop(): Promise<void>
 }

@@ -260,7 +260,7 @@ async function accepted(ctx: Context, started: Started, waitMs: number | undefin
   ctx.reply.status = 202
   ctx.reply.headers['Location'] = `/api/headless/${run.taskId}`
   if (replayed) ctx.reply.headers['Idempotency-Replayed'] = 'true'
-  if (waitMs === undefined) return run
+  if (waitMs === undefined || ctx.streams) return run
   const now = await ctx.runs.wait(run.taskId, waitMs, ctx.signal)
   if (!isTerminal(now.status)) return replayed ? run : now
   ctx.reply.status = 200
