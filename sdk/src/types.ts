@@ -1,0 +1,158 @@
+import type * as wire from './generated/types.gen.ts'
+
+/** Any text; the known ones are what an editor offers. A newer server may send others. */
+export type Open<Known extends string> = Known | (string & {})
+
+/** Id of a run: `headless_<ulid>`, time-ordered. */
+export type TaskId = `headless_${string}`
+/** Id of a workspace: `ws-<slug>`. */
+export type WorkspaceId = `ws-${string}`
+/** Id of an agent, such as `demo`, or the name of a configured one. */
+export type AgentId = Open<'demo' | 'claude' | 'codex' | 'opencode' | 'pi' | 'gemini' | 'qwen'>
+
+export type RunStatus = Open<wire.RunStatus>
+export type RunOutcome = Open<'reported' | 'silent' | 'no_report'>
+
+/** Why a run did not succeed. */
+export type RunReason = Open<
+  | 'exit_nonzero'
+  | 'no_result'
+  | 'agent_error'
+  | 'agent_not_logged_in'
+  | 'rate_limited'
+  | 'provider_error'
+  | 'agent_not_found'
+  | 'agent_not_startable'
+  | 'workspace_moved'
+  | 'worktree_failed'
+  | 'resume_mismatch'
+  | 'timeout'
+  | 'idle'
+  | 'output_limit'
+  | 'process_limit'
+  | 'canceled_by_caller'
+  | 'server_stopped'
+  | 'server_died'
+  | 'internal_error'
+>
+
+export type EventType = Open<
+  | 'run.queued'
+  | 'run.started'
+  | 'run.ended'
+  | 'agent.message'
+  | 'agent.thought'
+  | 'tool.started'
+  | 'tool.ended'
+  | 'usage'
+  | 'output.text'
+  | 'log'
+>
+
+/** One headless execution of one prompt. */
+export interface Run extends Omit<
+  wire.Run,
+  'taskId' | 'wsId' | 'status' | 'reason' | 'agent' | 'resume' | 'retryOf' | 'outcome' | 'trigger'
+> {
+  taskId: TaskId
+  wsId: WorkspaceId
+  status: RunStatus
+  /** Stable code whenever the run did not succeed. */
+  reason: RunReason | null
+  agent: AgentId
+  /** The run whose conversation this one continues. */
+  resume: TaskId | null
+  retryOf: TaskId | null
+  /** What it left for people. Exit 0 is not an outcome. */
+  outcome: RunOutcome | null
+  trigger: Omit<wire.Trigger, 'kind' | 'parentTaskId'> & {
+    kind: Open<wire.Trigger['kind']>
+    parentTaskId: TaskId | null
+  }
+}
+
+/** One page of runs, newest first, as the API answers it. */
+export interface RunPage {
+  tasks: Run[]
+  nextCursor: string | null
+  capacity: Capacity
+}
+
+/** One numbered event of a run: `seq` from 1, without gaps. Further fields depend on the type. */
+export interface Event {
+  seq: number
+  at: string
+  type: EventType
+  text?: string
+  [field: string]: unknown
+}
+
+/** One page of events, as the API answers it. */
+export interface EventPage {
+  events: Event[]
+  /** Pass as `after` to go on. */
+  nextAfter: number
+  lastSeq: number
+}
+
+/** A directory agents work in. */
+export interface Workspace extends Omit<
+  wire.Workspace,
+  'id' | 'agents' | 'defaultAgent' | 'childWorkspaces' | 'permissions' | 'onRequest'
+> {
+  id: WorkspaceId
+  agents: AgentId[]
+  defaultAgent: AgentId
+  childWorkspaces: WorkspaceId[]
+  permissions: Open<wire.Workspace['permissions']>
+  onRequest: Open<wire.Workspace['onRequest']>
+}
+
+/** A coding-agent program behind an adapter. */
+export interface Agent extends Omit<wire.Agent, 'id'> {
+  id: AgentId
+}
+
+/** What one fixed prompt to an agent showed. */
+export interface AgentProbe extends Omit<wire.AgentProbe, 'agent' | 'reason'> {
+  agent: AgentId
+  reason: RunReason | null
+}
+
+export type Capacity = wire.Capacity
+export type Health = wire.Health
+
+/** A run to start. `wsId` names the workspace; everything but the prompt has a default. */
+export interface CreateRun extends Omit<wire.CreateRun, 'agent' | 'resume' | 'wait'> {
+  wsId: WorkspaceId
+  agent?: AgentId
+  /** A run whose conversation to continue. */
+  resume?: TaskId
+}
+
+export interface RunQuery {
+  wsId?: WorkspaceId
+  status?: RunStatus
+  agent?: AgentId
+  /** Runs asked for at a time, 1 to 200; the list itself does not end there. */
+  pageSize?: number
+}
+
+export interface CreateWorkspace extends Omit<wire.CreateWorkspace, 'id' | 'agents' | 'defaultAgent'> {
+  id?: WorkspaceId
+  agents?: AgentId[]
+  defaultAgent?: AgentId
+}
+
+export interface UpdateWorkspace extends Omit<wire.UpdateWorkspace, 'agents' | 'defaultAgent'> {
+  agents?: AgentId[]
+  defaultAgent?: AgentId
+}
+
+/** True once a run has ended for good, also with a status this version does not know. */
+export const hasEnded = (run: Pick<Run, 'finishedAt'>): boolean => run.finishedAt !== null
+
+/** True for text shaped like the id of a run; whether there is such a run, the server says. */
+export const isTaskId = (text: string): text is TaskId => text.startsWith('headless_')
+/** True for text shaped like the id of a workspace. */
+export const isWorkspaceId = (text: string): text is WorkspaceId => text.startsWith('ws-')
