@@ -61,6 +61,7 @@ export function createRuns(deps: RunsDeps): Runs & {
   const active = new Map<string, Active>()
   let stopping = false
   let recentDurationMs: number | undefined
+  const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
 
   async function view(row: RunRow): Promise<Run> {
     const control = active.get(row.id)?.control
@@ -191,6 +192,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       const workspace = await workspaces.get(row.wsId).catch(() => undefined)
       if (!agent || !workspace) return await endUnstarted(row, control)
       const ended = await deps.worker({ row, prompt: admitted.prompt, agent, workspace, control })
+      endedCounts[ended.status]++
       recentDurationMs = ((recentDurationMs ?? ended.durationMs ?? 0) + (ended.durationMs ?? 0)) / 2
       return ended
     } catch (error) {
@@ -232,6 +234,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       { type: TERMINAL_EVENT, status: ended.status, reason: ended.reason, detail: ended.detail },
     ])
     await events.close(row.id)
+    endedCounts[ended.status]++
     return ended
   }
 
@@ -354,6 +357,10 @@ export function createRuns(deps: RunsDeps): Runs & {
       return await readFile(file.path)
     },
     capacity,
+    endedCounts() {
+      const { queued: _, running: __, ...ended } = endedCounts
+      return ended
+    },
     activeIn: (wsId) => [...active.values()].filter((each) => each.wsId === wsId).length,
     isActive: (taskId) => active.has(taskId),
     async adopt(queued) {
