@@ -39,7 +39,7 @@ const tasks = {
   types: () => types().map((run) => ({ name: `types of ${relative(root, run[2])}`, run })),
   lint: (args) => [{ run: lint(...args) }],
   format: (args) => [{ run: [oxfmt, ...args] }],
-  test: (args) => [...tasks.types(), { name: 'lint', run: lint() }, { run: tests('vitest.config.ts', ...args) }],
+  test: (args) => [...tasks.types(), { name: 'lint', run: lint() }, { run: tests('vitest.all.config.ts', ...args) }],
   check: (args) => [{ name: 'format', run: [oxfmt, '--check'] }, ...tasks.test(args)],
   faults: (args) => [{ run: tests('vitest.faults.config.ts', ...args) }],
   packages: (args) => [{ run: tests('vitest.packages.config.ts', ...args) }],

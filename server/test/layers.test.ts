@@ -7,10 +7,12 @@ import { describe, expect, test } from 'vitest'
  * point down, from http to nouns to machines to the model. A new arrow belongs in this table and in that page first.
  */
 const MAY_IMPORT: Record<string, readonly string[]> = {
-  main: ['cli'],
-  cli: ['sdk', 'demo-agent'],
+  main: ['cli', 'demo-agent'],
+  cli: ['sdk'],
   // The one command that is a server rather than a client of one.
   'cli/serve': ['cli', 'server', 'config'],
+  // Works when no server does: it looks at the same configuration the server would.
+  'cli/doctor': ['cli', 'sdk', 'config'],
   // A program of its own, started as a child: it shares nothing with the server.
   'demo-agent': [],
   server: ['http', 'workspaces', 'runs', 'agents', 'process', 'events', 'dispatch', 'store', 'config'],

@@ -1,0 +1,132 @@
+import { readFileSync } from 'node:fs'
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join, resolve } from 'node:path'
+import { execa } from 'execa'
+import { describe, expect, test } from 'vitest'
+import { startTestServer, type TestServer } from './harness.ts'
+
+/** Every example runs as a user would run it: a real server, the demo agent, no token pasted. */
+
+const folder = resolve(import.meta.dirname, '../../examples')
+const MAX_LINES = 50
+/** More than the examples start at once, fewer than the fan-out wants. */
+const FAN_OUT = 6
+const FEW_RUNS = 2
+
+const hasProgram = async (name: string): Promise<boolean> =>
+  !(await execa(name, ['--version'], { reject: false })).failed
+const [curl, python] = await Promise.all([hasProgram('curl'), hasProgram('python3')])
+
+interface Ran {
+  exitCode: number | undefined
+  stdout: string
+  stderr: string
+}
+
+async function example(server: TestServer, command: string[], env: Record<string, string> = {}): Promise<Ran> {
+  const [program = '', ...args] = command
+  const PATH = [dirname(process.execPath), process.env['PATH']].join(delimiter)
+  const { exitCode, stdout, stderr } = await execa(program, args, {
+    cwd: folder,
+    env: { PATH, POSTERN_URL: server.url, POSTERN_HOME: server.dataDir, ...env },
+    reject: false,
+  })
+  return { exitCode, stdout, stderr }
+}
+
+const succeeded = { exitCode: 0, stdout: expect.stringMatching(/no model/) as string }
+
+describe('the examples', () => {
+  test('are at most fifty lines each, and all of them are run here', async () => {
+    const itself = readFileSync(import.meta.filename, 'utf8')
+    const files = (await readdir(folder)).filter((name) => /\.(ts|mjs|py|sh|yml)$/.test(name))
+    for (const name of files) {
+      const lines = (await readFile(join(folder, name), 'utf8')).trimEnd().split('\n').length
+      expect(lines, name).toBeLessThanOrEqual(MAX_LINES)
+      expect(itself, `${name} is not run`).toContain(`'${name}'`)
+    }
+  })
+
+  test('TypeScript: starts a run and asks for it until it has ended', async () => {
+    await using server = await startTestServer()
+    const ran = await example(server, ['node', 'headless-run.ts', await server.workspace()])
+    expect(ran).toMatchObject(succeeded)
+    expect(ran.stderr).toMatch(/accepted headless_\w{26}, agent demo\nsucceeded after \d+ ms/)
+  })
+
+  test('TypeScript: streams the events of a run and waits for its result', async () => {
+    await using server = await startTestServer()
+    const ran = await example(server, ['node', 'wait-and-stream.ts', await server.workspace()])
+    expect(ran).toMatchObject(succeeded)
+    expect(ran.stderr).toMatch(/^1 run\.started$/m)
+    expect(ran.stderr).toMatch(/ run\.ended$/m)
+  })
+
+  test('TypeScript: a failed run fails the program', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace()
+    for (const name of ['headless-run.ts', 'wait-and-stream.ts']) {
+      expect(await example(server, ['node', name, workspace, '/fail 3'])).toMatchObject({ exitCode: 1 })
+    }
+  })
+
+  test('TypeScript: more runs than there is room for all end, because a 429 is waited for', async () => {
+    await using server = await startTestServer({ config: { maxRuns: FEW_RUNS } })
+    const ran = await example(server, ['node', 'fan-out.ts', await server.workspace(), String(FAN_OUT)])
+    expect(ran.exitCode, ran.stderr).toBe(0)
+    expect(ran.stdout.match(/^headless_\w{26} succeeded \d+ ms$/gm)).toHaveLength(FAN_OUT)
+  })
+
+  test.skipIf(!curl)('curl: starts a run once though it asks twice, follows it and reads it', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace()
+    const ran = await example(server, ['bash', 'headless-run.sh', workspace])
+    expect(ran).toMatchObject(succeeded)
+    expect(ran.stderr).toMatch(/event: run\.ended/)
+    const { tasks } = (await server.call<{ tasks: unknown[] }>('GET', `/api/headless?wsId=${workspace}`)).body
+    expect(tasks).toHaveLength(1)
+  })
+
+  test.skipIf(!python)('Python: runs with the standard library alone', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace()
+    expect(await example(server, ['python3', 'caller.py', workspace])).toMatchObject(succeeded)
+    expect(await example(server, ['python3', 'caller.py', workspace, '/fail 3'])).toMatchObject({ exitCode: 1 })
+    const refused = await example(server, ['python3', 'caller.py', 'ws-nowhere'])
+    expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^workspace_not_found: /) as string })
+  })
+
+  test('GitHub Actions: the step runs with a token and writes the summary; a repeated step starts nothing', async () => {
+    await using server = await startTestServer({ config: { requireToken: true } })
+    const workspace = await server.workspace()
+    const home = await mkdtemp(join(tmpdir(), 'postern-step-'))
+    const step = {
+      POSTERN_TOKEN: server.token,
+      POSTERN_WORKSPACE: workspace,
+      POSTERN_PROMPT: 'Look around and report',
+      GITHUB_RUN_ID: '4711',
+      GITHUB_RUN_ATTEMPT: '1',
+      GITHUB_REPOSITORY: 'ada/news',
+      GITHUB_SHA: '9c56cc51b374c3ba189210d5b6d4bf57790d351c',
+      GITHUB_STEP_SUMMARY: join(home, 'summary.md'),
+    }
+    try {
+      const first = await example(server, ['node', 'github-action.mjs'], step)
+      expect(first.exitCode, first.stderr).toBe(0)
+      const again = await example(server, ['node', 'github-action.mjs'], step)
+      const accepted = /accepted (headless_\w{26})/
+      expect(accepted.exec(again.stdout)?.[1]).toBe(accepted.exec(first.stdout)?.[1])
+      expect(await readFile(step.GITHUB_STEP_SUMMARY, 'utf8')).toMatch(/^### headless_\w{26}: succeeded\n\n.*no model/s)
+    } finally {
+      await rm(home, { recursive: true, force: true })
+    }
+  })
+
+  test('GitHub Actions: the workflow runs that script and sets what it reads', async () => {
+    const workflow = await readFile(join(folder, 'github-action.yml'), 'utf8')
+    expect(workflow).toContain('run: node examples/github-action.mjs')
+    const script = await readFile(join(folder, 'github-action.mjs'), 'utf8')
+    for (const name of new Set(script.match(/\bPOSTERN_[A-Z]+/g))) expect(workflow).toContain(`${name}:`)
+  })
+})
