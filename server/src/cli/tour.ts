@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { Postern, NotFoundError, type Run } from '@postern/sdk'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
@@ -54,6 +56,7 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
 
     step = 'cancel'
     const long = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: '/sleep 60' })
+    for await (const event of postern.runs.events(long.taskId)) if (event.type === 'tool.started') break
     const since = performance.now()
     const canceled = await postern.runs.cancel(long.taskId)
     expectStatus(canceled, 'canceled')
@@ -103,7 +106,26 @@ async function demoWorkspace(postern: Postern) {
     return await postern.workspaces.get(WORKSPACE)
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error
-    return await postern.workspaces.create({ id: WORKSPACE, tag: 'demo' })
+    const workspace = await postern.workspaces.create({ id: WORKSPACE, tag: 'demo' })
+    await writeSample(workspace.path)
+    return workspace
+  }
+}
+
+/** Something to look at in the new directory, which is on this machine: a tiny program with two things left to do. */
+async function writeSample(directory: string): Promise<void> {
+  const files: Record<string, string> = {
+    'README.md': '# Demo\n\nA small directory for the demo agent to look at.\n',
+    'package.json': `${JSON.stringify({ name: 'demo', private: true, type: 'module', scripts: { test: 'node --test' } }, null, 2)}\n`,
+    'src/greet.js': '// TODO: greet in other languages\nexport const greet = (name) => `Hello, ${name}!`\n',
+    'src/main.js': "import { greet } from './greet.js'\n\nconsole.log(greet(process.argv[2] ?? 'you'))\n",
+    'test/greet.test.js':
+      "import assert from 'node:assert'\nimport test from 'node:test'\nimport { greet } from '../src/greet.js'\n\ntest('greets', () => assert.equal(greet('you'), 'Hello, you!'))\n",
+    'notes/ideas.md': '- TODO: decide what this is for\n',
+  }
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(dirname(join(directory, name)), { recursive: true })
+    await writeFile(join(directory, name), text)
   }
 }
 

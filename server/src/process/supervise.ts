@@ -191,17 +191,22 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
       watchProcesses(cgroup)
 
       const [exitCode, exitSignal] = await exited
-      const drained = new AbortController()
-      await Promise.race([pumps, clock.sleep(DRAIN_MS, drained.signal).catch(() => undefined)])
-      drained.abort()
-      node.stdout?.destroy()
-      node.stderr?.destroy()
+      // Who ended by itself may have left something that still writes; who was ended has nothing more to say.
+      if (reason === undefined) await atMost(DRAIN_MS, pumps)
       await prompt
       send(-leader, 'SIGKILL')
       const { survivors } = await sweep(mark, cgroup)
+      await atMost(DRAIN_MS, pumps)
+      node.stdout?.destroy()
+      node.stderr?.destroy()
       return exit(reason ?? 'exited', exitCode, exitSignal, survivors, failure)
     }
 
+    async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+      const done = new AbortController()
+      await Promise.race([work, clock.sleep(ms, done.signal).catch(() => undefined)])
+      done.abort()
+    }
     function watchIdle(limitMs: number, lastOutput: () => number): void {
       const check = (): void => {
         const left = lastOutput() + limitMs - clock.monotonic()

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { ProcessIdentity } from '../process/types.ts'
-import { replaceFile, syncDirectory, type Disk } from '../store/disk.ts'
+import { writeAll, type Disk } from '../store/disk.ts'
 
 /** What is needed to end a run whose server died: written before the agent sees its prompt, removed when the run is over. */
 export interface LiveFile {
@@ -23,7 +23,14 @@ export function createLiveFiles(disk: Disk, directory: string): LiveFiles {
   return {
     async write(taskId, file) {
       await disk.mkdir(directory, { recursive: true, mode: 0o700 })
-      await replaceFile(disk, path(taskId), Buffer.from(JSON.stringify(file)))
+      // Not by a rename: one cut off by a crash counts as one without a process, and the mark still finds them.
+      const handle = await disk.open(path(taskId), 'w', 0o600)
+      try {
+        await writeAll(handle, Buffer.from(JSON.stringify(file)))
+        await handle.datasync()
+      } finally {
+        await handle.close()
+      }
     },
     async remove(taskId) {
       await disk.rm(path(taskId), { force: true })
@@ -32,14 +39,9 @@ export function createLiveFiles(disk: Disk, directory: string): LiveFiles {
       const names = await disk.readdir(directory).catch(() => [] as string[])
       const found = new Map<string, LiveFile | undefined>()
       for (const name of names) {
-        if (!name.endsWith('.json')) {
-          await disk.rm(join(directory, name), { force: true })
-          continue
-        }
         const text = await disk.readFile(join(directory, name), 'utf8')
         found.set(name.slice(0, -'.json'.length), parse(text))
       }
-      if (names.length > 0) await syncDirectory(disk, directory)
       return found
     },
   }
