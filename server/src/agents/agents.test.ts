@@ -1,0 +1,131 @@
+import { describe, expect, test } from 'vitest'
+import { CommandAgentConfig } from '../model.ts'
+import type { Clock } from '../clock.ts'
+import type { HeadlessTask } from './agent.ts'
+import { createAgents } from './agents.ts'
+
+const task: HeadlessTask = {
+  prompt: '--version',
+  cwd: '/workspace',
+  permissions: 'edit',
+  model: null,
+  conversationId: null,
+}
+const clockAt = (time: { ms: number }): Clock => ({
+  now: () => time.ms,
+  monotonic: () => time.ms,
+  sleep: () => Promise.resolve(),
+})
+
+function house(agents: Record<string, unknown>, installed: string[] = []) {
+  const time = { ms: 0 }
+  const looked: string[] = []
+  const table = createAgents({
+    configured: Object.fromEntries(
+      Object.entries(agents).map(([id, config]) => [id, CommandAgentConfig.parse(config)]),
+    ),
+    clock: clockAt(time),
+    demoHome: '/data/demo-agent',
+    async findProgram(name) {
+      looked.push(name)
+      return installed.includes(name) ? `/usr/bin/${name}` : name.startsWith('/') ? name : undefined
+    },
+    askVersion: async () => '1.0.0',
+  })
+  return { table, time, looked }
+}
+const compose = (agents: Record<string, unknown>, id: string, more: Partial<HeadlessTask> = {}) =>
+  house(agents)
+    .table.find(id)
+    ?.headless?.compose({ ...task, ...more })
+
+describe('a configured agent', () => {
+  test('gets its prompt on stdin, and nothing of it in its arguments', () => {
+    expect(compose({ echo: { command: ['node', '/opt/echo.mjs'] } }, 'echo')).toEqual({
+      program: 'node',
+      args: ['/opt/echo.mjs'],
+      env: {},
+      stdin: '--version',
+    })
+  })
+
+  test('S1: or as its last argument, behind --, where it is no option', () => {
+    expect(compose({ echo: { command: ['node', 'x'], prompt: 'argument' } }, 'echo')).toMatchObject({
+      args: ['x', '--', '--version'],
+      stdin: '',
+    })
+  })
+
+  test('gets a model and a conversation by its own arguments', () => {
+    const config = {
+      command: ['agent', 'run'],
+      prompt: 'argument',
+      output: 'jsonl',
+      model: ['--model={model}'],
+      resume: ['resume', '{conversationId}'],
+    }
+    expect(compose({ a: config }, 'a', { model: 'm-1', conversationId: 'c-1' })?.args).toEqual([
+      'run',
+      '--model=m-1',
+      'resume',
+      'c-1',
+      '--',
+      '--version',
+    ])
+    expect(compose({ a: config }, 'a')?.args).toEqual(['run', '--', '--version'])
+    expect(house({ a: config }).table.find('a')).toMatchObject({ resume: true, models: true, hasModel: true })
+  })
+
+  test('is judged by its exit code, or by its record where it says so', () => {
+    const agents = { a: { command: ['a'], output: 'jsonl' }, b: { command: ['b'], output: 'jsonl', end: 'record' } }
+    const { table } = house(agents)
+    expect(['a', 'b'].map((id) => table.find(id)?.headless?.endsWithRecord)).toEqual([false, true])
+  })
+
+  test('may take the place of a built-in one', () => {
+    const { table } = house({ demo: { command: ['my-demo'], title: 'Mine' } })
+    expect(table.all().map(({ id }) => id)).toEqual(['demo', 'shell'])
+    expect(table.find('demo')).toMatchObject({ title: 'Mine', program: 'my-demo' })
+  })
+})
+
+describe('the built-in agents', () => {
+  test('are the demo agent, a child like any other, and the shell, which is never headless', () => {
+    const { table } = house({})
+    expect(table.all().map(({ id }) => id)).toEqual(['demo', 'shell'])
+    expect(table.find('shell')).not.toHaveProperty('headless')
+    expect(table.find('demo')?.hasModel).toBe(false)
+    const command = table.find('demo')?.headless?.compose({ ...task, permissions: 'ask', conversationId: 'c-1' })
+    expect(command?.program).toBe(process.execPath)
+    expect(command?.args.slice(1)).toEqual(['--permissions', 'ask', '--resume', 'c-1'])
+    expect(command).toMatchObject({ env: { DEMO_AGENT_HOME: '/data/demo-agent' }, stdin: '--version' })
+  })
+})
+
+describe('what is installed', () => {
+  test('is told with its path, or with what to do', async () => {
+    const { table } = house({ here: { command: ['here'], acp: true }, gone: { command: ['gone'] } }, ['here'])
+    const found = Object.fromEntries((await table.info()).map((info) => [info.id, info]))
+    expect(found['here']).toMatchObject({
+      installed: true,
+      program: '/usr/bin/here',
+      headless: true,
+      live: true,
+      hint: null,
+    })
+    expect(found['gone']).toMatchObject({ installed: false, program: null, version: null })
+    expect(found['gone']?.hint).toContain('"gone" is not on the server\'s PATH; check agents.gone.command')
+    expect(found['demo']).toMatchObject({ installed: true, hasModel: false, resume: true })
+    expect(found['shell']).toMatchObject({ headless: false, live: false })
+  })
+
+  test('is looked up again only after 30 s', async () => {
+    const { table, time, looked } = house({ here: { command: ['here'] } })
+    await table.info()
+    await table.info()
+    const once = looked.length
+    time.ms = 31_000
+    await table.info()
+    expect(looked.length).toBe(2 * once)
+  })
+})
