@@ -225,13 +225,16 @@ export type RunRow = z.infer<typeof RunRow>
 export const Prompt = z
   .string()
   .min(1, { error: 'must not be empty' })
-  .max(LIMITS.promptUnits, {
-    error: (issue) => `${String(issue.input).length} characters; the limit is ${LIMITS.promptUnits}`,
+  // Not `max`, which counts a pair of surrogates as one.
+  .refine((text) => text.length <= LIMITS.promptUnits, {
+    error: ({ input }) => `${String(input).length} characters; the limit is ${LIMITS.promptUnits}`,
+    params: { code: 'prompt_too_long' },
   })
   .refine((text) => text === '' || /\S/.test(text), { error: 'must not be only white space' })
   .refine((text) => !text.includes('\0'), { error: 'must not contain NUL (U+0000)' })
   .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
   .meta({
+    maxLength: LIMITS.promptUnits,
     description: `1 to ${LIMITS.promptUnits} characters (UTF-16 units), not only white space, no NUL.`,
     example: 'Summarise what changed since yesterday.',
   })

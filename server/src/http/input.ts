@@ -114,7 +114,7 @@ export function refusalOf(error: z.ZodError, shape: InputShape, notFound: ErrorC
   )
   if (unknown.length > 0) return unknownFields(unknown, [], 'field')
   const errors = issues.map((issue) => ({ pointer: pointerOf(issue.path), detail: issue.message }))
-  const tooLong = issues.find(({ code, path }) => code === 'too_big' && path.join() === 'prompt')
+  const tooLong = issues.find((issue) => issue.code === 'custom' && issue.params?.['code'] === 'prompt_too_long')
   if (tooLong) {
     return new DomainError('prompt_too_long', tooLong.message, {
       errors,
