@@ -20,6 +20,8 @@ export interface ServerProcessOptions {
   dataDir: string
   args?: string[]
   env?: Record<string, string>
+  /** The command, when it is not the one of these sources. */
+  postern?: string[]
   /** A program to run it under, such as strace, with its arguments. */
   under?: string[]
 }
@@ -35,9 +37,9 @@ export async function serve(options: ServerProcessOptions): Promise<ServerProces
 export async function tryServe(
   options: ServerProcessOptions,
 ): Promise<ServerProcess | { code: number | null; stderr: string }> {
-  const { dataDir, args = [], env = {}, under = [] } = options
+  const { dataDir, args = [], env = {}, under = [], postern = [process.execPath, PROGRAM] } = options
   const from = performance.now()
-  const command = [...under, process.execPath, PROGRAM, 'serve', '--port', '0', '--data', dataDir, ...args]
+  const command = [...under, ...postern, 'serve', '--port', '0', '--data', dataDir, ...args]
   const [program = '', ...rest] = command
   const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
   let stdout = ''

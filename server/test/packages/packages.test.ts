@@ -3,6 +3,7 @@ import { homedir, tmpdir } from 'node:os'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { serve } from '../server-process.ts'
 
 /** What a user of the published packages gets: packed, checked, installed from the tarballs, run. */
 
@@ -19,8 +20,8 @@ interface Packed {
 }
 
 let work: string
-let sdk: Packed
-let server: Packed
+let packedSdk: Packed
+let packedServer: Packed
 
 async function pack(name: string): Promise<Packed> {
   const destination = join(work, name)
@@ -51,8 +52,8 @@ async function pack(name: string): Promise<Packed> {
 
 beforeAll(async () => {
   work = await mkdtemp(join(tmpdir(), 'postern-packages-'))
-  sdk = await pack('sdk')
-  server = await pack('server')
+  packedSdk = await pack('sdk')
+  packedServer = await pack('server')
 })
 
 afterAll(async () => {
@@ -62,20 +63,20 @@ afterAll(async () => {
 describe('the tarballs', () => {
   test('hold what runs, the documents and the licence, and nothing else', () => {
     const surplus = /(^|\/)(test|tests|node_modules)\/|\.(test|contract)\.|\.map$|tsconfig|vitest|\.tgz$/
-    for (const { files } of [sdk, server]) {
+    for (const { files } of [packedSdk, packedServer]) {
       expect(files.filter((file) => surplus.test(file))).toEqual([])
       expect(files).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'package.json']))
     }
-    expect(sdk.files.filter((file) => !/^(dist\/.+\.(js|d\.ts)|LICENSE|README\.md|package\.json)$/.test(file))).toEqual(
-      [],
-    )
-    expect(server.files.filter((file) => file.endsWith('.ts'))).toEqual([])
-    expect(server.files).toEqual(expect.arrayContaining(['bin/postern.mjs', 'dist/main.js']))
+    expect(
+      packedSdk.files.filter((file) => !/^(dist\/.+\.(js|d\.ts)|LICENSE|README\.md|package\.json)$/.test(file)),
+    ).toEqual([])
+    expect(packedServer.files.filter((file) => file.endsWith('.ts'))).toEqual([])
+    expect(packedServer.files).toEqual(expect.arrayContaining(['bin/postern.mjs', 'dist/main.js']))
   })
 
   test('name no path of the machine that packed them', async () => {
     const telling = [root, homedir()].filter((path) => path.length > 1)
-    for (const { folder, files } of [sdk, server]) {
+    for (const { folder, files } of [packedSdk, packedServer]) {
       for (const file of files) {
         const text = await readFile(join(folder, file), 'utf8')
         expect(
@@ -87,9 +88,9 @@ describe('the tarballs', () => {
   })
 
   test('pass publint, and the types of the SDK are right for every resolver that loads ES modules', async () => {
-    for (const { tarball } of [sdk, server])
+    for (const { tarball } of [packedSdk, packedServer])
       await execa(tool('publint'), ['run', tarball, '--strict'], { env: { PATH } })
-    await execa(tool('attw'), [sdk.tarball, '--profile', 'esm-only'], { env: { PATH } })
+    await execa(tool('attw'), [packedSdk.tarball, '--profile', 'esm-only'], { env: { PATH } })
   })
 })
 
@@ -98,16 +99,15 @@ test('both install into an empty project, serve, and run a prompt through packed
   const dataDir = join(work, 'data')
   await mkdir(project)
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }))
-  await execa('npm', ['install', '--no-audit', '--no-fund', sdk.tarball, server.tarball], {
+  await execa('npm', ['install', '--no-audit', '--no-fund', packedSdk.tarball, packedServer.tarball], {
     cwd: project,
     env: { PATH },
   })
 
   const postern = join(project, 'node_modules/.bin/postern')
+  const server = await serve({ dataDir, postern: [postern], env: { PATH } })
   const env = { PATH, POSTERN_HOME: dataDir }
-  const child = execa(postern, ['serve', '--port', '0'], { cwd: project, env, reject: false })
   try {
-    const url = await readyLine(child)
     await writeFile(
       join(project, 'caller.js'),
       `import { Postern } from '@postern/sdk'
@@ -117,26 +117,15 @@ test('both install into an empty project, serve, and run a prompt through packed
        const done = await postern.runs.waitFor(run.taskId)
        console.log(JSON.stringify({ wsId: workspace.id, status: done.status, text: done.result.text }))`,
     )
-    const called = await execa(process.execPath, ['caller.js'], { cwd: project, env: { ...env, POSTERN_URL: url } })
+    const called = await execa(process.execPath, ['caller.js'], { cwd: project, env })
     const { wsId, status, text } = JSON.parse(called.stdout) as { wsId: string; status: string; text: string }
     expect(status).toBe('succeeded')
     expect(text).toMatch(/no model/)
 
     const run = await execa(postern, ['run', 'Look around and report', '-w', wsId, '--wait'], { cwd: project, env })
     expect(run.stdout).toMatch(/no model/)
-    const page = await fetch(new URL('/docs', url))
-    expect(page.status).toBe(200)
+    expect((await fetch(new URL('/docs', server.url))).status).toBe(200)
   } finally {
-    child.kill('SIGTERM')
+    expect(await server.end('SIGTERM')).toMatchObject({ code: 0 })
   }
-  expect((await child).exitCode).toBe(0)
 })
-
-/** The address of the ready line. @throws when the server ends before it prints one. */
-async function readyLine(child: AsyncIterable<unknown>): Promise<string> {
-  for await (const line of child) {
-    const ready = /^postern listening on (\S+)$/.exec(String(line))
-    if (ready?.[1]) return ready[1]
-  }
-  throw new Error('the server ended before it was ready')
-}
