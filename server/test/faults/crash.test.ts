@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -138,9 +139,10 @@ test('D10: a second signal ends it at once with 130, and the state is whole', as
   await writeFile(join(dataDir, 'config.json'), JSON.stringify({ agents }))
   const server = await serve({ dataDir })
   await workspace(server, dataDir)
-  const body = { agent: 'sh', prompt: 'trap "" TERM; while :; do sleep 0.1; done', metadata: { key: 'k' } }
+  const prompt = 'trap "" TERM; echo deaf; while :; do sleep 0.1; done'
+  const body = { agent: 'sh', prompt, metadata: { key: 'k' } }
   const { body: run } = await call<Run>(server.url, 'POST', '/api/workspaces/ws-fault/headless', body)
-  await eventually(() => census().has(run.taskId))
+  await eventually(async () => (await call(server.url, 'GET', `/api/headless/${run.taskId}/output`)).text === 'deaf\n')
   server.child.kill('SIGTERM')
   await new Promise((resolve) => setTimeout(resolve, 300))
   expect((await server.end('SIGTERM')).code).toBe(130)
@@ -194,7 +196,9 @@ test.skipIf(!has('strace'))(
       expect(answer.status).toBe(202)
       ids.push(answer.body.taskId)
     }
-    await server.end('SIGTERM')
+    const { pid } = JSON.parse(await readFile(join(dataDir, 'server.json'), 'utf8')) as { pid: number }
+    process.kill(pid, 'SIGTERM') // strace would keep a signal of its own to itself
+    if (server.child.exitCode === null) await once(server.child, 'exit')
     const lines = (await readFile(trace, 'utf8')).split('\n')
     let violations = 0
     for (const id of ids) {
