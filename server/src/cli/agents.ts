@@ -7,7 +7,7 @@ export async function listAgents(context: Context): Promise<number> {
   const postern = await context.connect()
   const { agents } = await postern.agents.list().page()
   if (options.json) {
-    screen.print(JSON.stringify({ agents }))
+    screen.printJson({ agents })
     return EXIT.ok
   }
   const yes = (value: boolean): string => (value ? 'yes' : '-')
@@ -29,7 +29,7 @@ export async function probeAgent(context: Context, id: string): Promise<number> 
   const { screen, options } = context
   const postern = await context.connect()
   const probe = await postern.agents.probe(id)
-  if (options.json) screen.print(JSON.stringify(probe))
+  if (options.json) screen.printJson(probe)
   else if (probe.ok) {
     screen.note(`${screen.style('green', '✓')} ${id} answered in ${span(probe.durationMs)}`)
     screen.print(inert(probe.text?.trim() ?? ''))

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { Postern } from '@postern/sdk'
+import type { Postern } from '@postern/sdk'
 import { CliExit, EXIT } from './exit.ts'
-import { createScreen, type Screen } from './text.ts'
+import { createScreen, inert, type Screen } from './text.ts'
 
 export interface GlobalOptions {
-  json: boolean
-  quiet: boolean
+  json?: boolean
+  quiet?: boolean
   color: boolean
   input: boolean
   server?: string
@@ -22,31 +22,42 @@ export interface Context {
   dataFlag: { data?: string }
   /** The client of the server that options, environment or the data directory name. @throws ConnectionError */
   connect(): Promise<Postern>
+  /** The address of the server, once connected. */
+  readonly url: string | undefined
   /** How a hint names this program: `npx postern` in a checkout. */
   me: string
 }
 
 export function createContext(options: GlobalOptions): Context {
-  const screen = createScreen({ quiet: options.quiet, color: options.color })
+  const screen = createScreen(options)
   let client: Promise<Postern> | undefined
+  let url: string | undefined
   return {
     screen,
     options,
     dataFlag: options.data === undefined ? {} : { data: options.data },
     me: programName(),
-    connect() {
-      client ??= open(options)
-      return client
+    get url() {
+      return url
+    },
+    async connect() {
+      client ??= open(options, screen)
+      const postern = await client
+      url = postern.url
+      return postern
     },
   }
 }
 
-async function open(options: GlobalOptions): Promise<Postern> {
+async function open(options: GlobalOptions, screen: Screen): Promise<Postern> {
+  const { Postern } = await import('@postern/sdk')
   const token = options.tokenFile === undefined ? undefined : await tokenFrom(options.tokenFile)
   return await Postern.connect({
     ...(options.server !== undefined && { url: options.server }),
     ...(token !== undefined && { token }),
     ...(options.data !== undefined && { home: resolve(options.data) }),
+    // A request that is repeated takes its time: people are told why.
+    logger: { debug: () => undefined, warn: (message) => screen.note(inert(message, true)) },
   })
 }
 

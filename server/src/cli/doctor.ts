@@ -33,7 +33,7 @@ export async function doctor(context: Context): Promise<number> {
     clock(),
     ...(await server(context)),
   ]
-  if (options.json) screen.print(JSON.stringify({ ok: findings.every((each) => each.ok), findings }))
+  if (options.json) screen.printJson({ ok: findings.every((each) => each.ok), findings })
   else {
     for (const { check, ok, detail, fix } of findings) {
       screen.print(`${ok ? screen.style('green', '✓') : screen.style('red', '✗')} ${check.padEnd(14)} ${detail}`)

@@ -1,5 +1,6 @@
 import {
   AuthError,
+  BadRequestError,
   CapacityError,
   ConflictError,
   ConnectionError,
@@ -10,12 +11,12 @@ import {
   PosternError,
   WaitTimeoutError,
 } from '@postern/sdk'
-import { programName } from './context.ts'
+import type { Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
-import type { Screen } from './text.ts'
+import { inert } from './text.ts'
 
 /** Exit code of an error, by what the caller has to do about it. */
-export function codeOf(error: Error): number {
+export function codeOf(error: unknown): number {
   if (error instanceof CliExit) return error.code
   if (error instanceof WaitTimeoutError) return EXIT.ownDeadline
   if (error instanceof ConnectionError) return EXIT.notReachable
@@ -24,27 +25,40 @@ export function codeOf(error: Error): number {
   if (error instanceof ConflictError || error instanceof GoneError || error instanceof IdempotencyError)
     return EXIT.wrongState
   if (error instanceof CapacityError) return EXIT.capacity
-  if (error instanceof PosternError && error.status === 400) return EXIT.usage
+  if (error instanceof BadRequestError) return EXIT.usage
   return EXIT.unexpected
 }
 
 /** Shows an error as its code, its sentence and the next step; returns the exit code. */
-export function explain(screen: Screen, error: Error): number {
+export function explain(context: Context, error: unknown): number {
+  const { screen } = context
   const code = codeOf(error)
   if (error instanceof CliExit) {
     if (error.message) screen.complain(`${screen.style('red', '✗')} ${error.message}`)
-    if (error.hint) screen.complain(`  ${error.hint}`)
+    if (error.hint) screen.complain(`  ${runnable(context, error.hint)}`)
   } else if (error instanceof PosternError) {
-    screen.complain(`${screen.style('red', `✗ ${error.code}`)}  ${error.detail}`)
-    for (const { pointer, detail } of error.errors) screen.complain(`  ${pointer || '(body)'}: ${detail}`)
-    if (error.hint) screen.complain(`  ${runnable(error.hint)}`)
-    if (error.requestId) screen.complain(screen.style('gray', `  request ${error.requestId}`))
+    screen.complain(`${screen.style('red', `✗ ${error.code}`)}  ${inert(error.detail, true)}`)
+    for (const { pointer, detail } of error.errors) screen.complain(`  ${pointer || '(body)'}: ${inert(detail, true)}`)
+    const hint = hintOf(error)
+    if (hint !== undefined) screen.complain(`  ${runnable(context, inert(hint, true))}`)
+    const source = [
+      ...(error.requestId === undefined ? [] : [`request ${error.requestId}`]),
+      ...(error.status === undefined || !context.url ? [] : [`${context.url}/docs#${error.code}`]),
+    ]
+    if (source.length > 0) screen.complain(screen.style('gray', `  ${source.join(' · ')}     (exit ${code})`))
   } else {
-    screen.complain(`${screen.style('red', '✗ unexpected')}  ${error.stack ?? error.message}`)
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    screen.complain(`${screen.style('red', '✗ unexpected')}  ${inert(text)}`)
   }
   return code
 }
 
-/** A hint that is a command of ours, as it can be typed here. */
-const runnable = (hint: string): string =>
-  hint.startsWith('postern ') ? `${programName()}${hint.slice('postern'.length)}` : hint
+/** The next step, in the words of the command line. */
+function hintOf(error: PosternError): string | undefined {
+  if (error instanceof WaitTimeoutError) return `postern runs watch ${error.taskId}`
+  return error.hint?.replace('send whenBusy: "queue"', 'postern run … --queue')
+}
+
+/** A hint with our commands as they can be typed here: `npx postern` in a checkout. */
+const runnable = (context: Context, hint: string): string =>
+  hint.replace(/(?<![\w/.-])postern (?=(serve|tour|doctor|run|runs|workspace|ws|agents)\b)/g, `${context.me} `)

@@ -1,18 +1,18 @@
-import type { Event, Postern, TaskId } from '@postern/sdk'
+import type { Event } from '@postern/sdk'
 import type { Context } from './context.ts'
 import { inert } from './text.ts'
 
-/** Prints a run's events until it ends: what the agent says on stdout, what it does on stderr; with --json JSON Lines. */
-export async function follow(context: Context, postern: Postern, taskId: TaskId, signal: AbortSignal): Promise<void> {
+/** Prints events as they come: what the agent says on stdout, what it does on stderr; with --json JSON Lines. */
+export async function follow(context: Context, events: AsyncIterable<Event>): Promise<void> {
   const { screen, options } = context
   let open = false // a message in deltas that has not ended its line
   const endLine = (): void => {
     if (open) screen.write('\n')
     open = false
   }
-  for await (const event of postern.runs.events(taskId, { signal })) {
+  for await (const event of events) {
     if (options.json) {
-      screen.print(JSON.stringify(event))
+      screen.printJson(event)
       continue
     }
     if (event.type === 'agent.message' && event['delta'] === true) {

@@ -1,10 +1,12 @@
-import type { Postern, Run, TaskId } from '@postern/sdk'
+import type { Postern, TaskId, WorkspaceId } from '@postern/sdk'
 import { CliExit, EXIT } from './exit.ts'
 
 /** Length of a whole run id. */
 const WHOLE = 'headless_'.length + 26
 /** Runs looked through for a prefix, newest first. */
 const LOOKED_THROUGH = 1_000
+/** Matches of an ambiguous prefix that are listed. */
+const LISTED = 10
 
 /**
  * The run id that a prefix means: whole ids are taken as they are, `01M7…` without the kind will do.
@@ -14,15 +16,31 @@ const LOOKED_THROUGH = 1_000
 export async function resolveRun(postern: Postern, given: string): Promise<TaskId> {
   const prefix = given.startsWith('headless_') ? given : `headless_${given}`
   if (prefix.length >= WHOLE) return prefix as TaskId
-  const recent: Run[] = await postern.runs.list({ pageSize: 200 }).toArray({ limit: LOOKED_THROUGH })
+  const recent = await postern.runs.list({ pageSize: 200 }).toArray({ limit: LOOKED_THROUGH })
   const found = recent.map((run) => run.taskId).filter((id) => id.toLowerCase().startsWith(prefix.toLowerCase()))
-  const [only, ...others] = found
-  if (only === undefined) {
+  const only = theOnly(found, given, 'runs')
+  if (only === undefined)
     throw new CliExit(EXIT.notFound, `no run among the newest ${recent.length} begins with "${given}"`, 'postern runs')
-  }
-  if (others.length > 0) {
-    const listed = found.slice(0, 10).map((id) => `  ${id}`)
-    throw new CliExit(EXIT.usage, `"${given}" means ${found.length} runs:\n${listed.join('\n')}`)
-  }
   return only
+}
+
+/**
+ * The workspace id that a prefix means, with or without its `ws-`. What begins none is taken for a whole id: the server
+ * says which is the nearest.
+ *
+ * @throws CliExit 2 when there are several (they are listed)
+ */
+export async function resolveWorkspace(postern: Postern, given: string): Promise<WorkspaceId> {
+  const ids = (await postern.workspaces.list().toArray()).map(({ id }) => id)
+  const prefix = given.startsWith('ws-') ? given : `ws-${given}`
+  const exact = ids.find((id) => id === prefix)
+  const found = ids.filter((id) => id.startsWith(prefix))
+  return exact ?? theOnly(found, given, 'workspaces') ?? (prefix as WorkspaceId)
+}
+
+function theOnly<Id extends string>(found: Id[], given: string, what: string): Id | undefined {
+  if (found.length < 2) return found[0]
+  const listed = found.slice(0, LISTED).map((id) => `  ${id}`)
+  const more = found.length > LISTED ? [`  and ${found.length - LISTED} more`] : []
+  throw new CliExit(EXIT.usage, [`"${given}" means ${found.length} ${what}:`, ...listed, ...more].join('\n'))
 }

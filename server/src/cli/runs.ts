@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Run, RunQuery } from '@postern/sdk'
 import { parseCount, type Context } from './context.ts'
-import { codeOf, explain } from './explain.ts'
+import { explain } from './explain.ts'
 import { EXIT, exitOf } from './exit.ts'
-import { resolveRun } from './ids.ts'
+import { resolveRun, resolveWorkspace } from './ids.ts'
 import { followRun } from './run.ts'
 import { age, inert, shortIds, span, status, table } from './text.ts'
 
@@ -16,23 +16,25 @@ export interface ListFlags {
   status?: string
   agent?: string
   limit: string
-  watch: boolean
+  watch?: boolean
 }
 
 export async function listRuns(context: Context, flags: ListFlags): Promise<number> {
   const { screen, options } = context
-  const postern = await context.connect()
   const limit = parseCount(flags.limit, '--limit')
+  const postern = await context.connect()
   const query: RunQuery = {
     pageSize: Math.min(limit, PAGE),
-    ...(flags.workspace !== undefined && { wsId: flags.workspace as `ws-${string}` }),
+    ...(flags.workspace !== undefined && { wsId: await resolveWorkspace(postern, flags.workspace) }),
     ...(flags.status !== undefined && { status: flags.status }),
     ...(flags.agent !== undefined && { agent: flags.agent }),
   }
+  const left = new AbortController()
+  if (flags.watch) process.once('SIGINT', () => left.abort())
   for (;;) {
     const page = await postern.runs.list(query).page()
     if (options.json) {
-      screen.print(JSON.stringify(page))
+      screen.printJson(page)
     } else {
       const tasks =
         page.tasks.length < limit && page.nextCursor !== null
@@ -46,7 +48,8 @@ export async function listRuns(context: Context, flags: ListFlags): Promise<numb
       screen.note(`capacity ${running} of ${places}, ${queued} queued · next: ${context.me} ${next}`)
     }
     if (!flags.watch) return EXIT.ok
-    await delay(WATCH_MS)
+    await delay(WATCH_MS, undefined, { signal: left.signal }).catch(() => undefined)
+    if (left.signal.aborted) return EXIT.interruptedByUser
   }
 }
 
@@ -71,19 +74,19 @@ function cost(run: Run): string {
   return run.usage.costUsd === null ? '-' : `$${run.usage.costUsd.toFixed(2)}`
 }
 
-export async function showRun(context: Context, given: string, flags: { exitStatus: boolean }): Promise<number> {
+export async function showRun(context: Context, given: string, flags: { exitStatus?: boolean }): Promise<number> {
   const { screen, options } = context
   const postern = await context.connect()
   const run = await postern.runs.get(await resolveRun(postern, given))
-  if (options.json) screen.print(JSON.stringify(run))
+  if (options.json) screen.printJson(run)
   else {
     const { usage, git } = run
     const fields: [string, string | null][] = [
       ['run', run.taskId],
       ['status', `${status(screen, run.status)}${run.reason === null ? '' : ` (${run.reason})`}`],
-      ['detail', run.detail],
+      ['detail', run.detail === null ? null : inert(run.detail)],
       ['workspace', run.wsId],
-      ['agent', run.agent + (run.model === null ? '' : ` · ${run.model}`)],
+      ['agent', run.agent + (run.model === null ? '' : ` · ${inert(run.model, true)}`)],
       ['created', `${run.createdAt} (${age(run.createdAt)} ago)`],
       ['took', run.durationMs === null ? null : `${span(run.durationMs)} of ${span(run.timeoutMs)}`],
       ['exit', run.exitCode === null ? run.signal : String(run.exitCode)],
@@ -110,53 +113,14 @@ export async function showRun(context: Context, given: string, flags: { exitStat
   return flags.exitStatus ? exitOf(run.status) : EXIT.ok
 }
 
-export async function watchRun(context: Context, given: string, flags: { exitStatus: boolean }): Promise<number> {
+export async function watchRun(
+  context: Context,
+  given: string,
+  flags: { exitStatus?: boolean; deadline?: string },
+): Promise<number> {
   const postern = await context.connect()
-  const code = await followRun(context, postern, await resolveRun(postern, given))
+  const code = await followRun(context, postern, await resolveRun(postern, given), flags.deadline)
   return flags.exitStatus || code === EXIT.interruptedByUser ? code : EXIT.ok
-}
-
-export async function printEvents(
-  context: Context,
-  given: string,
-  flags: { after: string; follow: boolean },
-): Promise<number> {
-  const postern = await context.connect()
-  const taskId = await resolveRun(postern, given)
-  const after = parseCount(flags.after, '--after', 0)
-  if (flags.follow) {
-    for await (const event of postern.runs.events(taskId, { after })) context.screen.print(JSON.stringify(event))
-    return EXIT.ok
-  }
-  for (let seq = after; ;) {
-    const page = await postern.runs.eventsPage(taskId, { after: seq })
-    for (const event of page.events) context.screen.print(JSON.stringify(event))
-    if (page.events.length === 0) return EXIT.ok
-    seq = page.nextAfter
-  }
-}
-
-export async function printOutput(
-  context: Context,
-  given: string,
-  flags: { stderr: boolean; tail?: string },
-): Promise<number> {
-  const postern = await context.connect()
-  const taskId = await resolveRun(postern, given)
-  const text = await postern.runs.output(taskId, {
-    stream: flags.stderr ? 'stderr' : 'stdout',
-    ...(flags.tail !== undefined && { tailBytes: parseCount(flags.tail, '--tail') }),
-  })
-  // Raw for pipes; on a terminal what the agent wrote must not steer it.
-  context.screen.write(context.screen.isTerminal ? inert(text) : text)
-  return EXIT.ok
-}
-
-export async function printDiff(context: Context, given: string): Promise<number> {
-  const postern = await context.connect()
-  const patch = await postern.runs.diff(await resolveRun(postern, given))
-  context.screen.write(context.screen.isTerminal ? inert(patch) : patch)
-  return EXIT.ok
 }
 
 export async function cancelRuns(context: Context, given: string[]): Promise<number> {
@@ -166,10 +130,14 @@ export async function cancelRuns(context: Context, given: string[]): Promise<num
   for (const each of given) {
     try {
       const run = await postern.runs.cancel(await resolveRun(postern, each))
-      screen.print(options.json ? JSON.stringify(run) : `${run.taskId}\t${run.status}`)
+      if (options.json) screen.printJson(run)
+      else screen.print(`${run.taskId}\t${run.status}`)
+      if (run.finishedAt === null) {
+        screen.complain(`${run.taskId} is still ending: ${context.me} runs show ${run.taskId}`)
+        code = EXIT.wrongState
+      }
     } catch (error) {
-      if (given.length === 1) throw error
-      code = explain(screen, error as Error) || codeOf(error as Error)
+      code = explain(context, error)
     }
   }
   return code
@@ -179,7 +147,8 @@ export async function retryRun(context: Context, given: string): Promise<number>
   const { screen, options } = context
   const postern = await context.connect()
   const run = await postern.runs.retry(await resolveRun(postern, given))
-  screen.print(options.json ? JSON.stringify(run) : run.taskId)
+  if (options.json) screen.printJson(run)
+  else screen.print(run.taskId)
   screen.note(`next: ${context.me} runs watch ${run.taskId}`)
   return EXIT.ok
 }

@@ -1,11 +1,19 @@
 import { ConfigError, loadConfig } from '../config.ts'
 import { createLogger } from '../log.ts'
 import { startServer, type RunningServer } from '../server.ts'
+import type { Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
 import { version } from './version.ts'
 
 /** Milliseconds after which a server that cannot stop is ended all the same. */
 const STOP_LIMIT_MS = 8_000
+
+/** `postern serve`. Resolves with the exit code when the server has stopped. */
+export async function serve(context: Context, flags: { host?: string; port?: string }): Promise<number> {
+  const { server, dataDir, ended } = await startServing({ ...flags, ...context.dataFlag })
+  context.screen.note(`data ${dataDir} · documents ${server.url}/docs · Ctrl-C stops`)
+  return await ended
+}
 
 export interface ServeFlags {
   host?: string
@@ -23,8 +31,8 @@ export interface Serving {
 }
 
 /**
- * Starts the server in this process, prints its one line and minds the signals: the first TERM or INT drains and ends
- * with 0, the second ends at once with 130.
+ * Starts the server in this process, prints its one line and minds the signals: the first TERM, INT or HUP drains and
+ * ends with 0, the second ends at once with 130.
  *
  * @throws CliExit with 65, 73 or 78 when the state or the configuration does not allow it
  */
@@ -57,8 +65,7 @@ export async function startServing(flags: ServeFlags): Promise<Serving> {
     if (stopping) process.exit(EXIT.interruptedByUser)
     void stop()
   }
-  process.on('SIGTERM', onSignal)
-  process.on('SIGINT', onSignal)
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, onSignal)
   const onFault = (error: unknown): void => {
     log.error({ error }, 'a fault of the server: stopping')
     void stop(EXIT.unexpected)

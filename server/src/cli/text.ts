@@ -4,6 +4,8 @@ import { stripVTControlCharacters, styleText } from 'node:util'
 export interface Screen {
   /** Data for the caller; a line end is added. */
   print(text: string): void
+  /** One line of JSON. */
+  printJson(value: unknown): void
   /** Progress and hints, for people; nothing with --quiet. */
   note(text: string): void
   /** Errors: also with --quiet. */
@@ -21,8 +23,8 @@ export interface Screen {
 }
 export type Style = 'red' | 'green' | 'yellow' | 'cyan' | 'gray' | 'bold'
 
-export function createScreen(options: { quiet: boolean; color: boolean }): Screen {
-  const { quiet } = options
+export function createScreen(options: { quiet?: boolean; color: boolean }): Screen {
+  const { quiet = false } = options
   const isTerminal = process.stdout.isTTY
   const color = options.color && !process.env['NO_COLOR'] && (isTerminal || process.stderr.isTTY)
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -31,6 +33,7 @@ export function createScreen(options: { quiet: boolean; color: boolean }): Scree
   })
   return {
     print: (text) => void process.stdout.write(`${text}\n`),
+    printJson: (value) => void process.stdout.write(`${inertJson(value)}\n`),
     write: (text) => void process.stdout.write(text),
     note: (text) => void (quiet || process.stderr.write(`${text}\n`)),
     complain: (text) => void process.stderr.write(`${text}\n`),
@@ -45,6 +48,11 @@ export function createScreen(options: { quiet: boolean; color: boolean }): Scree
 export function inert(text: string, oneLine = false): string {
   const plain = stripVTControlCharacters(text)
   return oneLine ? plain.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ') : plain.replace(/(?![\n\t])\p{Cc}/gu, '')
+}
+
+/** JSON escapes the control characters of ASCII; these are the others that a terminal may obey. */
+function inertJson(value: unknown): string {
+  return JSON.stringify(value).replace(/[\u007f-\u009f]/g, (unit) => `\\u00${unit.charCodeAt(0).toString(16)}`)
 }
 
 const SIGNS: Record<string, [string, Style]> = {

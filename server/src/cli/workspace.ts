@@ -2,6 +2,7 @@ import { basename, resolve } from 'node:path'
 import type { UpdateWorkspace, Workspace, WorkspaceId } from '@postern/sdk'
 import { parseCount, type Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
+import { resolveWorkspace } from './ids.ts'
 import { age, inert, table } from './text.ts'
 
 const asId = (id: string): WorkspaceId => id as WorkspaceId
@@ -10,7 +11,7 @@ export async function listWorkspaces(context: Context): Promise<number> {
   const { screen, options } = context
   const postern = await context.connect()
   const { workspaces } = await postern.workspaces.list().page()
-  if (options.json) screen.print(JSON.stringify({ workspaces }))
+  if (options.json) screen.printJson({ workspaces })
   else {
     const rows = workspaces.map((each) => [
       each.id,
@@ -33,9 +34,9 @@ export async function addWorkspace(
   path: string | undefined,
   flags: Record<string, string>,
 ): Promise<number> {
-  const postern = await context.connect()
   const tag = flags['tag'] ?? (path === undefined ? undefined : basename(resolve(path)))
   if (tag === undefined) throw new CliExit(EXIT.usage, 'a workspace without a path needs a name', 'add --tag <name>')
+  const postern = await context.connect()
   const workspace = await postern.workspaces.create({
     tag,
     ...(path !== undefined && { path: resolve(path) }),
@@ -47,22 +48,25 @@ export async function addWorkspace(
 
 export async function showWorkspace(context: Context, id: string): Promise<number> {
   const postern = await context.connect()
-  return show(context, await postern.workspaces.get(asId(id)), `runs -w ${id}`)
+  const workspace = await postern.workspaces.get(await resolveWorkspace(postern, id))
+  return show(context, workspace, `runs -w ${workspace.id}`)
 }
 
 export async function setWorkspace(context: Context, id: string, flags: Record<string, string>): Promise<number> {
-  const postern = await context.connect()
   const patch: UpdateWorkspace = { ...(flags['tag'] !== undefined && { tag: flags['tag'] }), ...settings(flags) }
   if (Object.keys(patch).length === 0)
     throw new CliExit(EXIT.usage, 'nothing to change', `${context.me} workspace set --help`)
-  return show(context, await postern.workspaces.update(asId(id), patch), `workspace show ${id}`)
+  const postern = await context.connect()
+  const workspace = await postern.workspaces.update(await resolveWorkspace(postern, id), patch)
+  return show(context, workspace, `workspace show ${workspace.id}`)
 }
 
-export async function removeWorkspace(context: Context, id: string, flags: { purge: boolean }): Promise<number> {
+export async function removeWorkspace(context: Context, id: string, flags: { purge?: boolean }): Promise<number> {
   const { screen, options } = context
   const postern = await context.connect()
-  const workspace = await postern.workspaces.delete(asId(id), { purge: flags.purge })
-  if (options.json) screen.print(JSON.stringify(workspace))
+  // A prefix will not do here: what is forgotten should have been named.
+  const workspace = await postern.workspaces.delete(asId(id), { purge: flags.purge === true })
+  if (options.json) screen.printJson(workspace)
   else {
     const files = !workspace.managed
       ? 'its files were not touched'
@@ -93,7 +97,7 @@ function settings(flags: Record<string, string>): UpdateWorkspace {
 function show(context: Context, workspace: Workspace, next: string): number {
   const { screen, options } = context
   if (options.json) {
-    screen.print(JSON.stringify(workspace))
+    screen.printJson(workspace)
     return EXIT.ok
   }
   const fields: [string, string][] = [
