@@ -1,4 +1,4 @@
-import { argv, exit } from 'node:process'
+import { argv } from 'node:process'
 
 /**
  * The program. The demo agent is started once a run and must not wait for the command line it does not need.
@@ -6,7 +6,7 @@ import { argv, exit } from 'node:process'
 const [, , command, ...rest] = argv
 if (command === 'demo-agent') {
   const { runDemoAgent } = await import('./demo-agent/demo-agent.ts')
-  exit(await runDemoAgent(rest))
+  process.exitCode = await runDemoAgent(rest) // not `exit`: it would drop what the pipe has not taken yet
 } else {
   const { runCli } = await import('./cli/cli.ts')
   process.exitCode = await runCli(argv.slice(2))
