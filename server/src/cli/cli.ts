@@ -81,7 +81,7 @@ function build(done: (code: number) => void): Command {
       'runs watch 01M7W3M6',
       'runs diff 01M7W3M6 | git apply',
       'runs cancel 01M7W3M6',
-    ),
+    ).addHelpText('after', '\nAny unique beginning of an id will do. Flags of the list: postern runs ls --help'),
     action,
   )
   action(program.command('version').description('print the version'), (context) => {

@@ -28,6 +28,8 @@ export interface Serving {
   ended: Promise<number>
   /** Stops it as a signal would. */
   stop(): Promise<number>
+  /** True once a signal, a fault or `stop` began to stop it. */
+  isStopping(): boolean
 }
 
 /**
@@ -72,7 +74,7 @@ export async function startServing(flags: ServeFlags): Promise<Serving> {
   }
   process.on('unhandledRejection', onFault)
   process.on('uncaughtException', onFault)
-  return { server, dataDir, ended, stop: () => stop() }
+  return { server, dataDir, ended, stop: () => stop(), isStopping: () => stopping !== undefined }
 }
 
 function refusal(error: Error): Error {

@@ -1,91 +1,72 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import { Postern, NotFoundError, type Run } from '@postern/sdk'
+import { ConnectionError, NotFoundError, Postern, PosternError, type Run, type Workspace } from '@postern/sdk'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
-import { describe } from './follow.ts'
+import { textOf } from './follow.ts'
+import { writeSample } from './sample.ts'
 import type { Serving } from './serve.ts'
 import { inert, span, status } from './text.ts'
 
 const WORKSPACE = 'ws-demo'
+const PROMPT = 'Look around and report'
+/** Milliseconds that a run of the demo agent may take here, also on a machine that is busy. */
+const RUN_LIMIT_MS = 60_000
+
+/** What every step has. */
+interface Stage {
+  postern: Postern
+  context: Context
+  /** The numbered line of the step. */
+  line(name: string, text: string): void
+  /** One more line of it. */
+  more(text: string): void
+}
+
+/** In order; each is a promise of the product, shown. */
+const STEPS: { name: string; play(stage: Stage): Promise<void> }[] = [
+  { name: 'workspace', play: showWorkspace },
+  { name: 'run', play: showRun },
+  { name: 'key', play: showReplay },
+  { name: 'cancel', play: showCancel },
+  { name: 'capacity', play: showCapacity },
+]
 
 /**
  * Shows what exists, as an ordinary client: a workspace, a run with its events and diff, a key that is replayed, a run
  * that is canceled. Uses the server of the data directory, or starts one and keeps serving. Repeatable.
+ *
+ * @returns 0 when every step passed; else 1, and the failed step was named
  */
 export async function tour(context: Context, flags: { exit: boolean }): Promise<number> {
   const { screen } = context
   const { postern, serving } = await open(context)
   const startedAt = performance.now()
-  let step = 'workspace'
-  const line = (number: number, name: string, text: string): void =>
-    screen.print(`${number} ${name.padEnd(10)} ${text}`)
-  const more = (text: string): void => screen.print(`${' '.repeat(13)}${text}`)
-  let code: number = EXIT.ok
-  try {
-    const workspace = await demoWorkspace(postern)
-    line(1, 'workspace', `${workspace.id}  ${workspace.path}, agents ${workspace.agents.join(', ')}`)
-
-    step = 'run'
-    const run = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: 'Look around and report' })
-    line(2, 'run', `${run.taskId} "Look around and report", agent demo (no model)`)
-    for await (const event of postern.runs.events(run.taskId)) {
-      if (event.type === 'tool.ended') more(describe(event) ?? '')
-      if (event.type === 'agent.message') more(screen.style('gray', inert(event.text ?? '', true)))
-    }
-    const done = await postern.runs.waitFor(run.taskId, { timeoutMs: 60_000 })
-    expectStatus(done, 'succeeded')
-    more(
-      `${status(screen, done.status)} in ${span(done.durationMs ?? 0)} · exit ${done.exitCode} · ${done.git.filesChanged} file changed · ${done.lastSeq} events`,
-    )
-
-    step = 'diff'
-    const patch = await postern.runs.diff(run.taskId)
-    const added = patch.split('\n').filter((text) => /^\+[^+]/.test(text))
-    line(3, 'diff', `${context.me} runs diff ${run.taskId}: ${added.length} lines added`)
-    for (const text of added.slice(0, 3)) more(screen.style('green', inert(text, true)))
-
-    step = 'key'
-    const key = `tour-${randomUUID()}`
-    const request = { wsId: WORKSPACE, agent: 'demo', prompt: '/files' } as const
-    const first = await postern.runs.create(request, { idempotencyKey: key })
-    const again = await postern.runs.create(request, { idempotencyKey: key })
-    if (first.taskId !== again.taskId) throw new Error(`one key started ${first.taskId} and ${again.taskId}`)
-    line(4, 'key', `sent twice with one Idempotency-Key: one run, ${first.taskId}`)
-
-    step = 'cancel'
-    const long = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: '/sleep 60' })
-    for await (const event of postern.runs.events(long.taskId)) if (event.type === 'tool.started') break
-    const since = performance.now()
-    const canceled = await postern.runs.cancel(long.taskId)
-    expectStatus(canceled, 'canceled')
-    if (canceled.survivors > 0) throw new Error(`${canceled.survivors} processes were left`)
-    line(
-      5,
-      'cancel',
-      `${long.taskId} /sleep 60 → ${status(screen, 'canceled')} in ${span(performance.now() - since)}, no process left`,
-    )
-
-    step = 'capacity'
-    await postern.runs.waitFor(first.taskId, { timeoutMs: 60_000 })
-    const { capacity } = await postern.runs.list({ pageSize: 1 }).page()
-    line(6, 'capacity', `${capacity.running} of ${capacity.limit} runs active, ${capacity.queued} queued`)
-    screen.print(
-      `${screen.style('green', '✓')} tour passed in ${span(performance.now() - startedAt)}.${serving && !flags.exit ? ' Still serving; Ctrl-C stops.' : ''} Your turn:`,
-    )
-    screen.print(
-      `  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless -H 'Content-Type: application/json' -d '{"prompt":"Look around"}'`,
-    )
-    screen.print(`  ${context.me} run "Look around" -w ${WORKSPACE} --wait`)
-    screen.print(`  documents: ${postern.url}/docs`)
-  } catch (error) {
-    screen.complain(`${screen.style('red', '✗')} tour failed at "${step}": ${(error as Error).message}`)
-    code = EXIT.unexpected
+  let number = 0
+  const stage: Stage = {
+    postern,
+    context,
+    line: (name, text) => screen.print(`${++number} ${name.padEnd(10)} ${text}`),
+    more: (text) => screen.print(`${' '.repeat(13)}${text}`),
   }
-  if (!serving) return code
-  if (flags.exit || code !== EXIT.ok) return Math.max(await serving.stop(), code)
-  return await serving.ended
+  for (const step of STEPS) {
+    try {
+      await step.play(stage)
+    } catch (error) {
+      if (serving?.isStopping()) return await serving.ended
+      screen.complain(
+        `${screen.style('red', '✗')} tour failed at "${step.name}": ${inert((error as Error).message, true)}`,
+      )
+      if (error instanceof PosternError && error.hint !== undefined) screen.complain(`  ${inert(error.hint, true)}`)
+      await serving?.stop()
+      return EXIT.unexpected
+    }
+  }
+  const keeps = serving !== undefined && !flags.exit
+  const passed = `${screen.style('green', '✓')} tour passed in ${span(performance.now() - startedAt)}.`
+  screen.print(`${passed}${keeps ? ' Still serving; Ctrl-C stops.' : ''}${flags.exit ? '' : ' Your turn:'}`)
+  if (!flags.exit) await showNext(stage)
+  if (serving === undefined) return EXIT.ok
+  return flags.exit ? await serving.stop() : await serving.ended
 }
 
 async function open(context: Context): Promise<{ postern: Postern; serving: Serving | undefined }> {
@@ -94,39 +75,97 @@ async function open(context: Context): Promise<{ postern: Postern; serving: Serv
     context.screen.print(`using the server at ${postern.url}`)
     return { postern, serving: undefined }
   } catch (error) {
-    if (context.options.server !== undefined) throw error // somebody named a server: another one is no answer
+    // Somebody named a server, or it answers and refuses: another one is no answer to that.
+    if (context.options.server !== undefined || !(error instanceof ConnectionError)) throw error
   }
   const { startServing } = await import('./serve.ts')
   const serving = await startServing(context.dataFlag)
   return { postern: await Postern.connect({ url: serving.server.url, home: serving.dataDir }), serving }
 }
 
-async function demoWorkspace(postern: Postern) {
+async function showWorkspace({ postern, line }: Stage): Promise<void> {
+  const { workspace, files } = await demoWorkspace(postern)
+  const origin = files === undefined ? 'as it was left' : `new git repository, ${files} files`
+  line('workspace', `${workspace.id}  ${inert(workspace.path, true)}, ${origin}`)
+}
+
+async function demoWorkspace(postern: Postern): Promise<{ workspace: Workspace; files?: number }> {
   try {
-    return await postern.workspaces.get(WORKSPACE)
+    return { workspace: await postern.workspaces.get(WORKSPACE) }
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error
     const workspace = await postern.workspaces.create({ id: WORKSPACE, tag: 'demo' })
-    await writeSample(workspace.path)
-    return workspace
+    return { workspace, files: await writeSample(workspace.path) }
   }
 }
 
-/** Something to look at in the new directory, which is on this machine: a tiny program with two things left to do. */
-async function writeSample(directory: string): Promise<void> {
-  const files: Record<string, string> = {
-    'README.md': '# Demo\n\nA small directory for the demo agent to look at.\n',
-    'package.json': `${JSON.stringify({ name: 'demo', private: true, type: 'module', scripts: { test: 'node --test' } }, null, 2)}\n`,
-    'src/greet.js': '// TODO: greet in other languages\nexport const greet = (name) => `Hello, ${name}!`\n',
-    'src/main.js': "import { greet } from './greet.js'\n\nconsole.log(greet(process.argv[2] ?? 'you'))\n",
-    'test/greet.test.js':
-      "import assert from 'node:assert'\nimport test from 'node:test'\nimport { greet } from '../src/greet.js'\n\ntest('greets', () => assert.equal(greet('you'), 'Hello, you!'))\n",
-    'notes/ideas.md': '- TODO: decide what this is for\n',
+async function showRun({ postern, context, line, more }: Stage): Promise<void> {
+  const { screen } = context
+  const { taskId } = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: PROMPT })
+  line('run', `${taskId} "${PROMPT}", agent demo (no model)`)
+  const tools = new Map<unknown, string>()
+  let seen = 0
+  for await (const event of postern.runs.events(taskId)) {
+    seen += 1
+    if (event.type === 'tool.started') tools.set(event['toolCallId'], textOf(event['name']))
+    if (event.type === 'tool.ended') {
+      more(`${inert(tools.get(event['toolCallId']) ?? 'tool', true)}: ${inert(textOf(event['output']), true)}`)
+    }
+    if (event.type === 'agent.message') more(screen.style('gray', inert(event.text ?? '', true)))
   }
-  for (const [name, text] of Object.entries(files)) {
-    await mkdir(dirname(join(directory, name)), { recursive: true })
-    await writeFile(join(directory, name), text)
-  }
+  const done = await postern.runs.waitFor(taskId, { timeoutMs: RUN_LIMIT_MS })
+  expectStatus(done, 'succeeded')
+  if (seen !== done.lastSeq) throw new Error(`${seen} events were streamed of ${done.lastSeq}`)
+  const { filesChanged } = done.git
+  const changed = `${filesChanged} ${filesChanged === 1 ? 'file' : 'files'} changed`
+  const facts = [`${status(screen, done.status)} in ${span(done.durationMs ?? 0)}`, `exit ${done.exitCode}`]
+  more([...facts, changed, `${seen} events`].join(' · '))
+  if (filesChanged === 0) return
+  const patch = await postern.runs.diff(taskId)
+  const added = patch.split('\n').filter((text) => /^\+(?!\+\+)/.test(text))
+  more(`${context.me} runs diff ${taskId}: ${added.length} lines added`)
+}
+
+async function showReplay({ postern, line }: Stage): Promise<void> {
+  const idempotencyKey = `tour-${randomUUID()}`
+  const request = { wsId: WORKSPACE, agent: 'demo', prompt: '/files' } as const
+  const first = await postern.runs.create(request, { idempotencyKey })
+  const again = await postern.runs.create(request, { idempotencyKey }).withResponse()
+  if (first.taskId !== again.data.taskId) throw new Error(`one key started ${first.taskId} and ${again.data.taskId}`)
+  if (again.headers.get('Idempotency-Replayed') !== 'true') throw new Error('the second answer is no replay')
+  line('key', `the same Idempotency-Key twice → ${again.status} replayed, one run: ${first.taskId}`)
+  expectStatus(await postern.runs.waitFor(first.taskId, { timeoutMs: RUN_LIMIT_MS }), 'succeeded')
+}
+
+async function showCancel({ postern, context, line }: Stage): Promise<void> {
+  const { taskId } = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: '/sleep 60' })
+  for await (const event of postern.runs.events(taskId)) if (event.type === 'tool.started') break
+  const since = performance.now()
+  const canceled = await postern.runs.cancel(taskId)
+  expectStatus(canceled, 'canceled')
+  if (canceled.survivors > 0) throw new Error(`${canceled.survivors} processes were left`)
+  const took = span(performance.now() - since)
+  line('cancel', `${taskId} /sleep 60 → ${status(context.screen, 'canceled')} in ${took}, no process left`)
+}
+
+async function showCapacity({ postern, line }: Stage): Promise<void> {
+  const { running, limit, queued } = (await postern.runs.list({ pageSize: 1 }).page()).capacity
+  line('capacity', `${running} of ${limit} runs active, ${queued} queued`)
+}
+
+/** What to type next: a call, a command, and the agent that was found, or how to add one. */
+async function showNext({ postern, context }: Stage): Promise<void> {
+  const { screen, me } = context
+  const body = `-H 'Content-Type: application/json' -d '{"prompt": "Look around"}'`
+  screen.print(`  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless ${body}`)
+  const agents = await postern.agents.list().toArray()
+  const found = agents.find((agent) => agent.hasModel && agent.installed && agent.headless)
+  screen.print(
+    found
+      ? `  ${me} run "Explain this repository" -w ${WORKSPACE} -a ${found.id} --wait   (${found.id} found)`
+      : `  ${me} run "Look around" -w ${WORKSPACE} --wait   (agents with a model: name them in config.json)`,
+  )
+  screen.print(`  documents: ${postern.url}/docs`)
 }
 
 function expectStatus(run: Run, wanted: string): void {
