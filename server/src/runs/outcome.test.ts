@@ -62,6 +62,9 @@ describe('a run failed', () => {
       reason: 'rate_limited',
     })
     expect(verdict({ exitCode: 42 }, [], true, 'error: no such thing')).toMatchObject({ reason: 'exit_nonzero' })
+    expect(verdict({ exitCode: 1 }, [], true, 'No API key found\n\nSee the manual\n')).toMatchObject({
+      reason: 'agent_not_logged_in',
+    })
     // Any program may speak of connections.
     expect(verdict({ exitCode: 1 }, [], false, 'error: connection lost')).toMatchObject({ reason: 'exit_nonzero' })
   })

@@ -77,8 +77,10 @@ export function judge(input: {
   return failed(reason, [withoutRecord ? `${how} without a result` : how, said].filter(Boolean).join(': '))
 }
 
-/** The first line that speaks of an error (the last is often a backtrace), or the last one. */
+/** The first line that speaks of an error (the last is often a backtrace), or of a known failure, or the last one. */
 function complaint(stderr: string): string {
   const lines = stderr.split('\n').filter((line) => line.trim() !== '')
-  return (lines.find((line) => /error/i.test(line)) ?? lines.at(-1) ?? '').trim()
+  const telling =
+    lines.find((line) => /error/i.test(line)) ?? lines.find((line) => failureKind(line) !== 'agent') ?? lines.at(-1)
+  return (telling ?? '').trim()
 }
