@@ -184,9 +184,7 @@ describe('the size and form of a request', () => {
     expect(answer.status).toBe(413)
     // A caller that sends on is not read to the end: the connection is closed.
     const chunk = Buffer.alloc(256 * 1024, 32)
-    let isClosed = false
-    void connection.closed.then(() => (isClosed = true))
-    while (!isClosed) {
+    while (!connection.socket.destroyed) {
       if (!connection.socket.write(chunk)) {
         await Promise.race([new Promise((resolve) => connection.socket.once('drain', resolve)), connection.closed])
       }
@@ -314,7 +312,7 @@ describe('the size and form of a request', () => {
     const escaped = `{"prompt":"${'\\u0023'.repeat(16_000)}","wait":true}`
     const accepted = await start(escaped)
     expect(accepted.status).toBe(200)
-    expect((accepted.json?.['prompt'] as string).length).toBe(16_000)
+    expect(accepted.json?.['prompt']).toBe('#'.repeat(16_000))
   })
 
   test('H14: unknown fields are refused by name, with what was meant', async () => {

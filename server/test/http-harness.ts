@@ -1,0 +1,165 @@
+import { readFile } from 'node:fs/promises'
+import { systemClock, type Clock } from '../src/clock.ts'
+import { ConfigFile, type Config } from '../src/config.ts'
+import { DomainError } from '../src/errors.ts'
+import { createHttp, type HttpDeps, type HttpLimits } from '../src/http/app.ts'
+import { createLogger } from '../src/log.ts'
+import type { Event, Run, Workspace } from '../src/model.ts'
+import type { Runs } from '../src/runs/types.ts'
+import { temporaryDirectory } from './temporary.ts'
+
+export const TASK_ID = 'headless_01K00000000000000000000001'
+
+/** A run that ended, with everything a run has. */
+export const someRun: Run = {
+  taskId: TASK_ID,
+  status: 'succeeded',
+  reason: null,
+  detail: null,
+  wsId: 'ws-a',
+  agent: 'demo',
+  prompt: 'x',
+  model: null,
+  isolation: 'none',
+  resume: null,
+  timeoutMs: 1_000,
+  idleTimeoutMs: null,
+  createdAt: '2026-11-20T09:00:00.000Z',
+  startedAt: '2026-11-20T09:00:00.000Z',
+  finishedAt: '2026-11-20T09:00:01.000Z',
+  durationMs: 1_000,
+  lastActivityAt: null,
+  lastSeq: 0,
+  result: { text: 'done', truncated: false },
+  exitCode: 0,
+  signal: null,
+  usage: { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' },
+  git: { baseSha: null, headSha: null, branch: null, filesChanged: 0, worktree: null },
+  outcome: null,
+  inboxIds: [],
+  resumable: false,
+  survivors: 0,
+  trigger: { kind: 'api', grantId: null, issueId: null, parentTaskId: null },
+  retryOf: null,
+  metadata: {},
+}
+
+/** Runs in memory: the one above, with the events it is given. Everything is as long as a test needs, and no longer. */
+export function memoryRuns(
+  options: { events?: Event[]; isRunning?: boolean } = {},
+): Runs & { append(event: Event): void } {
+  const { events = [], isRunning = false } = options
+  const listeners = new Set<() => void>()
+  const find = (taskId: string): Run => {
+    if (taskId !== TASK_ID) throw new DomainError('run_not_found', `there is no run ${taskId}`)
+    return { ...someRun, status: isRunning ? 'running' : 'succeeded', lastSeq: events.length }
+  }
+  const unsupported = (): never => {
+    throw new DomainError('diff_not_available', 'this run has none')
+  }
+  return {
+    append(event) {
+      events.push(event)
+      for (const listener of listeners) listener()
+    },
+    start: () => Promise.resolve({ run: find(TASK_ID), replayed: false }),
+    retry: (taskId) => Promise.resolve().then(() => ({ run: find(taskId), replayed: false })),
+    get: (taskId) => Promise.resolve().then(() => find(taskId)),
+    wait: (taskId) => Promise.resolve().then(() => find(taskId)),
+    cancel: (taskId) => Promise.resolve().then(() => find(taskId)),
+    list: () =>
+      Promise.resolve({ tasks: [find(TASK_ID)], nextCursor: null, capacity: { running: 0, queued: 0, limit: 8 } }),
+    async events(taskId, after, limit) {
+      find(taskId)
+      const page = events.filter(({ seq }) => seq > after).slice(0, limit)
+      return { events: page, nextAfter: page.at(-1)?.seq ?? after, lastSeq: events.length }
+    },
+    async *follow(taskId, after, signal) {
+      find(taskId)
+      let cursor = after
+      while (!signal.aborted) {
+        const news = new Promise<void>((resolve) => {
+          listeners.add(resolve)
+          signal.addEventListener('abort', () => resolve(), { once: true })
+        })
+        const page = events.filter(({ seq }) => seq > cursor)
+        for (const event of page) {
+          if (signal.aborted) return
+          cursor = event.seq
+          yield event
+          if (event.type === 'run.ended') return
+        }
+        if (page.length === 0) await news
+      }
+    },
+    output: () => Promise.resolve().then(unsupported),
+    diff: () => Promise.resolve().then(unsupported),
+    capacity: () => ({ running: isRunning ? 1 : 0, queued: 0, limit: 8 }),
+    endedCounts: () => ({ succeeded: 1 }),
+    stop: () => Promise.resolve(),
+  }
+}
+
+export interface TestHttp extends AsyncDisposable {
+  url: string
+  port: number
+  dataDir: string
+  token: string
+  logged: string[]
+  close(): Promise<void>
+}
+
+/** The boundary alone, over nouns in memory: for its own limits, and for failures that no noun has. */
+export async function startHttp(
+  options: { config?: Partial<Config>; runs?: Partial<Runs>; limits?: HttpLimits; clock?: Clock } & Partial<
+    Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces'>
+  > = {},
+): Promise<TestHttp> {
+  const directory = await temporaryDirectory()
+  const config: Config = {
+    ...ConfigFile.parse({}),
+    host: '127.0.0.1',
+    port: 0,
+    portNamed: true,
+    dataDir: directory.path,
+    ...options.config,
+  }
+  const none = (): never => {
+    throw new DomainError('workspace_not_found', 'there are no workspaces here')
+  }
+  const logged: string[] = []
+  const http = await createHttp({
+    runs: { ...memoryRuns(), ...options.runs },
+    workspaces: options.workspaces ?? {
+      create: () => Promise.resolve().then(none),
+      list: () => Promise.resolve([] as Workspace[]),
+      get: () => Promise.resolve().then(none),
+      update: () => Promise.resolve().then(none),
+      remove: () => Promise.resolve().then(none),
+      directory: () => Promise.resolve().then(none),
+    },
+    agents: { all: () => [], find: () => undefined, info: () => Promise.resolve([]) },
+    probe: (agent) => Promise.resolve({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
+    config,
+    clock: options.clock ?? systemClock,
+    log: createLogger({ level: 'debug', write: (line) => void logged.push(line) }),
+    version: '0.0.0-test',
+    isDraining: options.isDraining ?? (() => false),
+    runProcesses: options.runProcesses ?? (() => new Set()),
+    ...(options.limits && { limits: options.limits }),
+  })
+  const { url, port } = await http.listen()
+  const token = (await readFile(`${config.dataDir}/admin-token`, 'utf8')).trim()
+  return {
+    url,
+    port,
+    dataDir: directory.path,
+    token,
+    logged,
+    close: http.close,
+    async [Symbol.asyncDispose]() {
+      await http.close()
+      await directory[Symbol.asyncDispose]()
+    },
+  }
+}
