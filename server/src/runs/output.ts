@@ -88,23 +88,26 @@ export function createStreamOutput(deps: {
   }
 }
 
-/** The last bytes of a stream, in at most twice their size of memory. */
+/** The last bytes of a stream, in a ring that is made once: a flood leaves no garbage behind. */
 function createTail(maxBytes: number): { push(chunk: Buffer): void; bytes(): Buffer; text(bytes: number): string } {
-  let chunks: Buffer[] = []
-  let held = 0
-  const bytes = (): Buffer => {
-    const all = Buffer.concat(chunks)
-    return all.subarray(Math.max(0, all.length - maxBytes))
-  }
+  let ring = Buffer.alloc(0)
+  let end = 0 // where the next byte goes
+  let seen = 0
+  const bytes = (): Buffer =>
+    seen < maxBytes ? ring.subarray(0, seen) : Buffer.concat([ring.subarray(end), ring.subarray(0, end)])
   return {
     push(chunk) {
-      // A copy of what may stay: a slice would hold the pipe's whole buffer.
-      chunks.push(Buffer.from(chunk.subarray(Math.max(0, chunk.length - maxBytes))))
-      held += chunks.at(-1)?.length ?? 0
-      if (held > 2 * maxBytes) {
-        chunks = [Buffer.from(bytes())]
-        held = chunks[0]?.length ?? 0
+      if (seen + chunk.length > ring.length && ring.length < maxBytes) {
+        const larger = Buffer.alloc(Math.min(maxBytes, Math.max(4_096, 2 * (seen + chunk.length))))
+        ring.copy(larger, 0, 0, seen)
+        ring = larger
       }
+      const kept = chunk.subarray(Math.max(0, chunk.length - ring.length))
+      const first = Math.min(kept.length, ring.length - end)
+      kept.copy(ring, end, 0, first)
+      kept.copy(ring, 0, first)
+      end = (end + kept.length) % ring.length
+      seen += chunk.length
     },
     bytes,
     text(wanted) {
