@@ -194,6 +194,15 @@ describe('a run', () => {
     expect(Buffer.byteLength(body.result.text ?? '')).toBeLessThanOrEqual(65_536)
   })
 
+  test('keeps the beginning of an endless output, and its end', async () => {
+    await using on = await server()
+    const prompt = 'echo first; yes filling | head -c 40000000; echo; echo last'
+    const { body } = await run(on, await on.workspace(), { prompt, wait: true })
+    const output = await fetch(`${on.url}/api/headless/${body.taskId}/output`, { headers: { range: 'bytes=0-5' } })
+    expect([output.status, await output.text(), output.headers.get('x-postern-truncated')]).toEqual([206, 'first\n', 'true'])
+    expect((await on.call('GET', `/api/headless/${body.taskId}/output?tailBytes=5`)).text).toBe('last\n')
+  })
+
   test('that prints JSON Lines has its words as events, its usage and its last message', async () => {
     await using on = await server()
     const prompt = [

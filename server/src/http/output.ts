@@ -24,8 +24,11 @@ export function outputRoutes(runs: Runs): Route[] {
       const file = await runs.output(taskId, stream)
       // Without a validator nothing tells the versions of a growing file apart: `If-Range` never matches.
       const part = exchange.request.headers['if-range'] === undefined ? partOf(range, file.sizeBytes) : undefined
-      const tail = tailBytes === undefined ? 0 : Math.max(0, file.sizeBytes - tailBytes)
-      await sendPart(exchange, file, part ?? { start: tail, end: file.sizeBytes }, part !== undefined)
+      if (tailBytes === undefined) return await sendPart(exchange, file, part ?? { start: 0, end: file.sizeBytes }, !!part)
+      // Of a truncated stream the file holds the beginning; its end lies beside it.
+      const { path, sizeBytes } = file.tail ?? file
+      const end = { start: Math.max(0, sizeBytes - tailBytes), end: sizeBytes }
+      await sendPart(exchange, { ...file, path, sizeBytes }, end, false)
     }),
     plainRoute<{ taskId: string }>(PLAIN.diff, async (exchange, { taskId }) => {
       send(exchange, 200, { 'Content-Type': 'text/x-diff; charset=utf-8' }, await runs.diff(taskId))

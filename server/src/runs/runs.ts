@@ -334,13 +334,14 @@ export function createRuns(deps: RunsDeps): Runs & {
       const row = await find(taskId)
       await assertKept(row)
       const file = await kept(taskId, outputName(stream))
-      const truncated = (await kept(taskId, tailName(stream))) !== undefined
+      const tail = await kept(taskId, tailName(stream))
       const complete = isTerminal(row.status)
       return {
         path: join(runDirectory(taskId), outputName(stream)),
         sizeBytes: file?.sizeBytes ?? 0,
-        truncated,
+        truncated: tail !== undefined,
         complete,
+        ...(tail && { tail }),
       }
     },
     async diff(taskId) {

@@ -39,6 +39,8 @@ export interface OutputFile {
   sizeBytes: number
   /** True when the program wrote more than is kept. */
   truncated: boolean
+  /** Of a truncated stream that has ended: the file that holds its last bytes. */
+  tail?: { path: string; sizeBytes: number }
   /** True once nothing will be added. */
   complete: boolean
 }
