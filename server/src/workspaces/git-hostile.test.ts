@@ -27,12 +27,41 @@ describe('S11 a hostile repository', () => {
     const { repository: directory } = place
     const module = join(directory, 'module')
     await typed(place.path, 'clone', '-q', directory, module)
+    const { planted } = await poison({ ...place, repository: module })
     await typed(directory, 'add', 'module')
     await typed(directory, 'commit', '-q', '-m', 'a repository within')
-    const { planted } = await poison({ ...place, repository: module })
     await writeFile(join(module, 'kept.txt'), 'changed\n')
+    await rm(planted, { recursive: true })
+    await mkdir(planted)
+    await typed(directory, 'add', '--all').catch(() => undefined)
+    expect(await readdir(planted)).not.toEqual([]) // the traps work
+    await rm(planted, { recursive: true })
+    await mkdir(planted)
     await exercise(place)
     expect(await readdir(planted)).toEqual([])
+  })
+
+  test('is not obeyed when an agent put one into its worktree, which is kept', async () => {
+    await using place = await repository()
+    const { repository: directory } = place
+    const worktree = join(place.path, 'worktree')
+    const seed = join(directory, 'module')
+    await typed(place.path, 'clone', '-q', directory, seed)
+    await typed(directory, 'add', 'module')
+    await typed(directory, 'commit', '-q', '-m', 'a repository within')
+    const commit = (await git.describe(seed))?.headSha
+    await git.addWorktree(directory, worktree, 'postern/run')
+    const module = join(worktree, 'module')
+    await typed(place.path, 'clone', '-q', directory, module)
+    const { planted } = await poison({ ...place, repository: module })
+    await typed(module, 'update-ref', 'refs/heads/main', commit ?? '')
+    await rm(planted, { recursive: true })
+    await mkdir(planted)
+    const base = (await git.describe(worktree))?.headSha ?? null
+    expect(await git.removeWorktree(worktree, 'postern/run', base)).toBe(false)
+    expect(await readdir(planted)).toEqual([])
+    await typed(worktree, 'status').catch(() => undefined)
+    expect(await readdir(planted)).not.toEqual([]) // the traps work
   })
 
   test('whose filter cannot be switched off by name gets no worktree', async () => {

@@ -91,7 +91,8 @@ export function createGit(deps: { environment: Record<string, string | undefined
       const { commonDir } = repository
       const env = { GIT_DIR: commonDir }
       const off = await withoutPrograms(commonDir, env)
-      // Without --force git looks itself, and keeps what has changes, untracked files or repositories within.
+      // Without --force git looks itself, and keeps what has repositories within (those first, so that none is asked for
+      // its status), changes or untracked files.
       const removed = await git(commonDir, [...off, 'worktree', 'remove', '--', path], { env })
       if (removed.exitCode !== 0) return false
       await mustGit(git, commonDir, ['update-ref', '-d', `refs/heads/${branch}`, baseSha], { env })
