@@ -1,10 +1,11 @@
 import { accessSync, constants, existsSync } from 'node:fs'
-import { stat, statfs } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { readFile, stat, statfs } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
 import { DEFAULT_PORT, dataDirectory, loadConfig } from '../config.ts'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
+import { inert } from './text.ts'
 
 interface Finding {
   check: string
@@ -31,7 +32,7 @@ export async function doctor(context: Context): Promise<number> {
     await adminToken(dataDir),
     await disk(dataDir),
     clock(),
-    ...(await server(context)),
+    ...(await server(context, dataDir)),
   ]
   if (options.json) screen.printJson({ ok: findings.every((each) => each.ok), findings })
   else {
@@ -117,8 +118,9 @@ function clock(): Finding {
   return finding('clock', ok, now.toISOString(), 'set the clock: schedules and expiry follow it')
 }
 
-/** The server that answers, with its agents; or, when none does, whether the usual port is free. */
-async function server(context: Context): Promise<Finding[]> {
+/** The server that answers, with its agents; or, when none does, whether something stands in the way of one. */
+async function server(context: Context, dataDir: string): Promise<Finding[]> {
+  const { ConnectionError, PosternError } = await import('@postern/sdk')
   try {
     const postern = await context.connect()
     const { agents } = await postern.agents.list().page()
@@ -126,14 +128,45 @@ async function server(context: Context): Promise<Finding[]> {
     return [
       finding('server', true, `${postern.url} answers`, ''),
       finding('agents', true, `${agents.length - missing.length} of ${agents.length} found`, ''),
-      ...missing.map((agent) => finding(`agent ${agent.id}`, false, 'not found', agent.hint ?? 'install it')),
+      ...missing.map((agent) =>
+        finding(`agent ${agent.id}`, false, 'not found', inert(agent.hint ?? 'install it', true)),
+      ),
     ]
-  } catch {
+  } catch (error) {
+    if (!(error instanceof ConnectionError)) {
+      const { message } = error as Error
+      const fix = error instanceof PosternError ? error.hint : undefined
+      return [finding('server', false, `${context.url} refuses: ${inert(message, true)}`, fix ?? 'look at its log')]
+    }
+    const isHeld = await answers(join(dataDir, 'lock.sock'))
     const free = await isFree(DEFAULT_PORT)
     return [
-      finding('server', true, `none is running; start one with ${context.me} serve`, ''),
+      isHeld
+        ? finding('server', false, `${await owner(dataDir)} holds the data directory and does not answer`, 'stop it')
+        : finding('server', true, `none is running; start one with ${context.me} serve`, ''),
       finding('port', true, `${DEFAULT_PORT} is ${free ? 'free' : 'taken: serve will take the next free one'}`, ''),
     ]
+  }
+}
+
+/** True when a live process listens there. */
+function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(socketPath)
+    const end = (isLive: boolean): void => {
+      socket.destroy()
+      resolve(isLive)
+    }
+    socket.once('connect', () => end(true)).once('error', () => end(false))
+  })
+}
+
+async function owner(dataDir: string): Promise<string> {
+  try {
+    const { pid } = JSON.parse(await readFile(join(dataDir, 'owner.json'), 'utf8')) as { pid?: number }
+    return `pid ${pid ?? 'unknown'}`
+  } catch {
+    return 'another process'
   }
 }
 
