@@ -24,7 +24,8 @@ export function outputRoutes(runs: Runs): Route[] {
       const file = await runs.output(taskId, stream)
       // Without a validator nothing tells the versions of a growing file apart: `If-Range` never matches.
       const part = exchange.request.headers['if-range'] === undefined ? partOf(range, file.sizeBytes) : undefined
-      if (tailBytes === undefined) return await sendPart(exchange, file, part ?? { start: 0, end: file.sizeBytes }, !!part)
+      if (tailBytes === undefined)
+        return await sendPart(exchange, file, part ?? { start: 0, end: file.sizeBytes }, !!part)
       // Of a truncated stream the file holds the beginning; its end lies beside it.
       const { path, sizeBytes } = file.tail ?? file
       const end = { start: Math.max(0, sizeBytes - tailBytes), end: sizeBytes }

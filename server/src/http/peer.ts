@@ -1,6 +1,6 @@
 import { readFile, readdir, readlink } from 'node:fs/promises'
 import { endianness } from 'node:os'
-import type { Socket } from 'node:net'
+import { BlockList, isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 /** Who is at the other end of a loopback connection. */
@@ -11,12 +11,23 @@ export interface Peer {
 }
 
 /** A connection as our end of it sees it. */
-export type Endpoints = Pick<Socket, 'remoteAddress' | 'remotePort' | 'localAddress' | 'localPort'>
+export interface Endpoints {
+  remoteAddress?: string | undefined
+  remotePort?: number | undefined
+  localAddress?: string | undefined
+  localPort?: number | undefined
+}
+
+const LOOPBACK = new BlockList()
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4')
+LOOPBACK.addSubnet('::ffff:127.0.0.0', 104, 'ipv6')
+LOOPBACK.addAddress('::1', 'ipv6')
 
 /** True for an address of this machine alone: 127.0.0.0/8 or ::1, also as IPv4 mapped into IPv6. */
 export function isLoopbackAddress(address: string | undefined): boolean {
-  if (address === undefined || !ipaddr.isValid(address)) return false
-  return ipaddr.process(address).range() === 'loopback'
+  // Node's own parser: ipaddr.js reads more forms than a socket's address has, `::127.0.0.1` for one.
+  const family = address === undefined ? 0 : isIP(address)
+  return address !== undefined && family !== 0 && LOOPBACK.check(address, family === 4 ? 'ipv4' : 'ipv6')
 }
 
 /**
