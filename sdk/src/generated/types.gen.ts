@@ -1016,11 +1016,11 @@ export type RunsOutputError = RunsOutputErrors[keyof RunsOutputErrors];
 
 export type RunsOutputResponses = {
     /**
-     * The output so far.
+     * The output so far, or the end of it that `tailBytes` asks for.
      */
     200: Blob | File;
     /**
-     * The part that `Range` or `tailBytes` asked for.
+     * The part that `Range` asks for.
      */
     206: Blob | File;
 };
