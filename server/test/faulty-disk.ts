@@ -28,7 +28,7 @@ export function faultyDisk(): FaultyDisk {
           const what = HANDLE_CALLS.has(String(name)) ? note(String(name)) : undefined
           const call = value.bind(target) as (...args: unknown[]) => Promise<unknown>
           if (what === 'short' && name === 'write') {
-            const [data, offset = 0, length = (data as Buffer).length, ...rest] = args as [Buffer, number?, number?]
+            const [data, offset = 0, length = data.length, ...rest] = args as [Buffer, number?, number?]
             return await call(data, offset, Math.max(1, Math.floor(length / 2)), ...rest)
           }
           return await call(...args)

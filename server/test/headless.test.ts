@@ -199,7 +199,11 @@ describe('a run', () => {
     const prompt = 'echo first; yes filling | head -c 40000000; echo; echo last'
     const { body } = await run(on, await on.workspace(), { prompt, wait: true })
     const output = await fetch(`${on.url}/api/headless/${body.taskId}/output`, { headers: { range: 'bytes=0-5' } })
-    expect([output.status, await output.text(), output.headers.get('x-postern-truncated')]).toEqual([206, 'first\n', 'true'])
+    expect([output.status, await output.text(), output.headers.get('x-postern-truncated')]).toEqual([
+      206,
+      'first\n',
+      'true',
+    ])
     expect((await on.call('GET', `/api/headless/${body.taskId}/output?tailBytes=5`)).text).toBe('last\n')
   })
 

@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '../src/clock.ts'
 import { ConfigFile, type Config } from '../src/config.ts'
 import { DomainError } from '../src/errors.ts'
 import { createHttp, type HttpDeps, type HttpLimits } from '../src/http/app.ts'
-import { createLogger } from '../src/log.ts'
+import { createLogger, type LogLevel } from '../src/log.ts'
 import type { Event, Run, Workspace } from '../src/model.ts'
 import type { Runs } from '../src/runs/types.ts'
 import { temporaryDirectory } from './temporary.ts'
@@ -111,9 +111,13 @@ export interface TestHttp extends AsyncDisposable {
 
 /** The boundary alone, over nouns in memory: for its own limits, and for failures that no noun has. */
 export async function startHttp(
-  options: { config?: Partial<Config>; runs?: Partial<Runs>; limits?: HttpLimits; clock?: Clock } & Partial<
-    Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces'>
-  > = {},
+  options: {
+    config?: Partial<Config>
+    runs?: Partial<Runs>
+    limits?: HttpLimits
+    clock?: Clock
+    level?: LogLevel
+  } & Partial<Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces'>> = {},
 ): Promise<TestHttp> {
   const directory = await temporaryDirectory()
   const config: Config = {
@@ -142,7 +146,7 @@ export async function startHttp(
     probe: (agent) => Promise.resolve({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,
     clock: options.clock ?? systemClock,
-    log: createLogger({ level: 'debug', write: (line) => void logged.push(line) }),
+    log: createLogger({ level: options.level ?? 'debug', write: (line) => void logged.push(line) }),
     version: '0.0.0-test',
     isDraining: options.isDraining ?? (() => false),
     runProcesses: options.runProcesses ?? (() => new Set()),
