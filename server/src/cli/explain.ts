@@ -38,7 +38,9 @@ export function explain(context: Context, error: unknown): number {
     if (error.hint) screen.complain(`  ${runnable(context, error.hint)}`)
   } else if (error instanceof PosternError) {
     screen.complain(`${screen.style('red', `✗ ${error.code}`)}  ${inert(error.detail, true)}`)
-    for (const { pointer, detail } of error.errors) screen.complain(`  ${pointer || '(body)'}: ${inert(detail, true)}`)
+    for (const { pointer, detail } of error.errors) {
+      if (!error.detail.includes(detail)) screen.complain(`  ${pointer || '(body)'}: ${inert(detail, true)}`)
+    }
     const hint = hintOf(error)
     if (hint !== undefined) screen.complain(`  ${runnable(context, inert(hint, true))}`)
     const source = [

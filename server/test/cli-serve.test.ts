@@ -1,0 +1,204 @@
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { cli, stable, startCli, type CliProcess } from './cli-process.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
+
+/** The commands that are a server, or look after one. */
+
+const READY = /^postern listening on (http:\/\/\S+)$/m
+/** The address of a server that was started. */
+const ready = (process: CliProcess): Promise<string> => eventually(() => READY.exec(process.stdout())?.[1])
+
+/** A server as an operator starts it, ended with the test. */
+async function serving(home: string, ...flags: string[]): Promise<CliProcess & { url: string } & AsyncDisposable> {
+  const process = startCli(['serve', '--port', '0', ...flags], { home })
+  const url = await Promise.race([ready(process), process.ended.then((ran) => Promise.reject(new Error(ran.stderr)))])
+  return {
+    ...process,
+    url,
+    async [Symbol.asyncDispose]() {
+      process.child.kill('SIGTERM')
+      await process.ended
+    },
+  }
+}
+
+describe('postern serve', () => {
+  test('prints its one line on stdout, writes server.json, and ends with 0 when told to', async () => {
+    await using home = await temporaryDirectory()
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      await using server = await serving(home.path)
+      expect(server.stdout()).toBe(`postern listening on ${server.url}\n`)
+      const file = join(home.path, 'server.json')
+      expect(JSON.parse(await readFile(file, 'utf8'))).toMatchObject({ url: server.url, pid: server.child.pid })
+      expect((await stat(file)).mode & 0o777).toBe(0o600)
+      expect((await cli(['runs', '--json'], { home: home.path })).code).toBe(0)
+      server.child.kill(signal)
+      expect(await server.ended).toMatchObject({ code: 0, signal: null })
+      await expect(stat(file)).rejects.toThrow('ENOENT')
+    }
+  })
+
+  test('ends at once with 130 at the second signal', async () => {
+    await using home = await temporaryDirectory()
+    await using server = await serving(home.path)
+    const at = { home: home.path }
+    await cli(['ws', 'add', '--tag', 'stay', '--agents', 'demo'], at)
+    // A reader that stays keeps the server from stopping at once.
+    const { stdout } = await cli(['run', '/sleep 50', '-w', 'ws-stay'], at)
+    const watching = startCli(['runs', 'events', stdout.trim(), '--follow'], at)
+    await eventually(() => watching.stdout().includes('run.started'))
+    server.child.kill('SIGTERM')
+    server.child.kill('SIGINT')
+    expect((await server.ended).code).toBe(130)
+    watching.child.kill('SIGKILL')
+    await watching.ended
+  })
+
+  test('refuses a directory that another server has, with 73 and its pid', async () => {
+    await using home = await temporaryDirectory()
+    await using server = await serving(home.path)
+    const second = await cli(['serve', '--port', '0'], { home: home.path })
+    expect(second).toMatchObject({ code: 73, stdout: '' })
+    expect(second.stderr).toContain(`in use by pid ${server.child.pid}`)
+  })
+
+  test('refuses damaged state with 65, naming the file', async () => {
+    await using home = await temporaryDirectory()
+    await writeFile(join(home.path, 'db.json'), '{"runs":')
+    const ran = await cli(['serve', '--port', '0'], { home: home.path })
+    expect(ran).toMatchObject({ code: 65, stdout: '' })
+    expect(ran.stderr).toContain('db.json')
+  })
+
+  test('refuses bad configuration with 78, naming file, key and value', async () => {
+    await using home = await temporaryDirectory()
+    await writeFile(join(home.path, 'config.json'), '{"maxRunz": 1}')
+    const unknown = await cli(['serve', '--port', '0'], { home: home.path })
+    expect(unknown.code).toBe(78)
+    expect(unknown.stderr).toMatch(/config\.json.*maxRunz/)
+    await writeFile(join(home.path, 'config.json'), '{}')
+    const bad = await cli(['serve', '--port', 'many'], { home: home.path })
+    expect(bad).toMatchObject({ code: 78, stderr: expect.stringContaining('many') as string })
+  })
+
+  test('refuses a named port that is taken', async () => {
+    await using home = await temporaryDirectory()
+    const taken = createServer().listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    const { port } = taken.address() as AddressInfo
+    const ran = await cli(['serve', '--port', String(port)], { home: home.path })
+    taken.close()
+    expect(ran).toMatchObject({ code: 78, stderr: expect.stringContaining(String(port)) as string })
+  })
+})
+
+describe('postern tour', () => {
+  test('starts a server, passes, and with --exit stops everything', async () => {
+    await using home = await temporaryDirectory()
+    const ran = await cli(['tour', '--exit'], { home: home.path, env: { POSTERN_PORT: '0' } })
+    expect(ran.code, ran.stderr).toBe(0)
+    const url = READY.exec(ran.stdout)?.[1] ?? ''
+    await expect(stable(ran.stdout, { url, dataDir: home.path })).toMatchFileSnapshot('golden/tour.txt')
+    expect(ran.stderr).toBe('')
+    await expect(fetch(url)).rejects.toThrow('fetch failed')
+  })
+
+  test('uses the server that is there, again and again, and leaves it running', async () => {
+    await using home = await temporaryDirectory()
+    await using server = await serving(home.path)
+    for (const flags of [[], ['--exit']]) {
+      const ran = await cli(['tour', ...flags], { home: home.path })
+      expect(ran.code, ran.stderr).toBe(0)
+      expect(ran.stdout).toMatch(new RegExp(`^using the server at ${server.url}\n1 workspace {2}ws-demo`))
+    }
+    expect((await fetch(`${server.url}/healthz`)).status).toBe(200)
+    expect((await cli(['ws', '--json'], { home: home.path })).stdout.match(/"id":"ws-demo"/g)).toHaveLength(1)
+  })
+
+  test('keeps serving until told to stop', async () => {
+    await using home = await temporaryDirectory()
+    const tour = startCli(['tour'], { home: home.path, env: { POSTERN_PORT: '0' } })
+    await eventually(() => tour.stdout().includes('Still serving; Ctrl-C stops.'))
+    expect((await fetch(`${await ready(tour)}/healthz`)).status).toBe(200)
+    tour.child.kill('SIGINT')
+    expect((await tour.ended).code).toBe(0)
+  })
+
+  test('interrupted in the middle it ends politely, and complains of nothing', async () => {
+    await using home = await temporaryDirectory()
+    const tour = startCli(['tour'], { home: home.path, env: { POSTERN_PORT: '0' } })
+    await eventually(() => /^2 run/m.test(tour.stdout()))
+    tour.child.kill('SIGINT')
+    const ran = await tour.ended
+    expect(ran.code).toBe(0)
+    expect(ran.stderr).not.toContain('tour failed')
+  })
+
+  test('names the step that failed and exits with 1', async () => {
+    await using home = await temporaryDirectory()
+    await using server = await serving(home.path)
+    const at = { home: home.path }
+    await cli(['ws', 'add', '--id', 'ws-demo', '--tag', 'demo', '--agents', 'shell'], at)
+    const ran = await cli(['tour', '--exit'], at)
+    expect(ran.code).toBe(1)
+    expect(ran.stderr).toMatch(/^✗ tour failed at "run": .*demo.*\n/)
+    expect((await fetch(`${server.url}/healthz`)).status).toBe(200)
+  })
+})
+
+describe('postern doctor', () => {
+  test('finds nothing wrong with a new machine, and with a server', async () => {
+    await using home = await temporaryDirectory()
+    await chmod(home.path, 0o700)
+    const before = await cli(['doctor'], { home: home.path })
+    expect(before.code, before.stdout).toBe(0)
+    for (const name of ['Node', 'git', 'data directory', 'configuration', 'admin token', 'disk', 'clock', 'port']) {
+      expect(before.stdout).toMatch(new RegExp(`^✓ ${name} `, 'm'))
+    }
+    await using server = await serving(home.path)
+    const { stdout } = await cli(['doctor', '--json'], { home: home.path })
+    const { ok, findings } = JSON.parse(stdout) as { ok: boolean; findings: { check: string; detail: string }[] }
+    expect(ok).toBe(true)
+    expect(findings).toContainEqual({ check: 'server', ok: true, detail: `${server.url} answers`, fix: null })
+  })
+
+  test('gives a fix for what is wrong, and exits with 1', async () => {
+    await using home = await temporaryDirectory()
+    await chmod(home.path, 0o755)
+    await writeFile(join(home.path, 'admin-token'), 'x', { mode: 0o644 })
+    await writeFile(join(home.path, 'config.json'), '{"maxRunz": 1}')
+    const ran = await cli(['doctor'], { home: home.path })
+    expect(ran.code).toBe(1)
+    expect(ran.stdout).toContain(`→ chmod 700 ${home.path}`)
+    expect(ran.stdout).toContain(`→ chmod 600 ${join(home.path, 'admin-token')}`)
+    expect(ran.stdout).toMatch(/✗ configuration .*maxRunz/)
+  })
+
+  test('names a process that holds the data directory and does not answer', async () => {
+    await using home = await temporaryDirectory()
+    await chmod(home.path, 0o700)
+    const holder = createServer((socket) => socket.destroy()).listen(join(home.path, 'lock.sock'))
+    await once(holder, 'listening')
+    await writeFile(join(home.path, 'owner.json'), '{"pid":4312}')
+    const ran = await cli(['doctor'], { home: home.path })
+    holder.close()
+    expect(ran.stdout).toMatch(/✗ server .*pid 4312 holds the data directory and does not answer/)
+  })
+})
+
+test('postern demo-agent is the agent, without the rest of the command line', async () => {
+  await using home = await temporaryDirectory()
+  const env = { DEMO_AGENT_HOME: join(home.path, 'conversations') }
+  const ran = await cli(['demo-agent'], { home: home.path, env, stdin: '/files' })
+  expect(ran.code).toBe(0)
+  expect(
+    ran.stdout
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { type: string }).type),
+  ).toContain('agent.end')
+})
