@@ -9,7 +9,7 @@ const cidr = z
   .string()
   .refine((text) => ipaddr.isValidCIDR(text) || ipaddr.isValid(text), { error: 'not an address or CIDR range' })
 
-/** `config.json` under the data directory. Unknown keys are refused by name. Source: contract.md section 2. */
+/** `config.json` under the data directory. Unknown keys are refused by name. Source: docs/contract.md 2. */
 export const ConfigFile = z.strictObject({
   agents: z.record(AgentId, CommandAgentConfig).default({}),
   maxRuns: z.int().min(1).max(1_000).default(8),

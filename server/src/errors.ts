@@ -9,7 +9,7 @@ const kind = (status: number, title: string, retryable = false): ErrorKind => ({
 
 /**
  * Every code a caller can meet, with its HTTP status and title. Codes are public and stable.
- * Source: contract.md sections 3 and 7; RFC 9457 for the shape they are sent in.
+ * Source: docs/contract.md 3 and 7; RFC 9457 for the shape they are sent in.
  */
 export const ERRORS = {
   bad_request: kind(400, 'Bad request'),

@@ -2,7 +2,7 @@ import { z } from 'zod'
 
 /**
  * Every record and event of the product. Read this first: the names here are the names on the wire, in the
- * document, in the SDK and on disk. Source: contract.md sections 1, 3, 5 and 6.
+ * document, in the SDK and on disk. Source: docs/contract.md 1, 3, 5 and 6.
  */
 
 export const LIMITS = {
@@ -77,7 +77,7 @@ export type Workspace = z.infer<typeof Workspace>
 
 /** What the store keeps of a workspace beside what callers see. */
 export const WorkspaceRow = Workspace.extend({
-  /** Device and inode of the directory when it was registered, to notice that it was swapped (security.md 5). */
+  /** Device and inode of the directory when it was registered, to notice that it was swapped (docs/security.md 5). */
   device: z.string(),
   inode: z.string(),
 })
@@ -93,7 +93,7 @@ export const isTerminal = (status: RunStatus): boolean => status !== 'queued' &&
 
 /**
  * Why a run did not succeed; stable codes, open-ended.
- * Source: contract.md section 3; agents.md section 4 for those an agent reports.
+ * Source: docs/contract.md 3.
  */
 export type RunReason =
   | 'exit_nonzero'
@@ -207,7 +207,7 @@ export const Run = z
   .meta({ id: 'Run', description: 'One headless execution of one prompt.' })
 export type Run = z.infer<typeof Run>
 
-/** What the store keeps of a run: small, whatever the size of its prompt and reply (architecture.md section 5). */
+/** What the store keeps of a run: small, whatever the size of its prompt and reply (docs/architecture.md 5). */
 export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resumable: true }).extend({
   id: TaskId,
   /** null: in the file `prompt.txt` beside the log, because it is long. */
@@ -345,7 +345,7 @@ export interface IdempotencyScope {
   key: string
 }
 
-/** A configured agent: any program that takes a prompt. Source: contract.md section 2. */
+/** A configured agent: any program that takes a prompt. Source: docs/contract.md 2. */
 export const CommandAgentConfig = z.strictObject({
   /** The program and its arguments. */
   command: z.array(z.string().min(1)).min(1),

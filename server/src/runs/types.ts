@@ -52,7 +52,7 @@ export interface Runs {
    *
    * @throws DomainError `workspace_not_found`, `unknown_agent`, `agent_not_enabled`, `agent_not_headless`,
    * `model_not_supported`, `not_resumable`, `resume_busy`, `capacity_reached`, `idempotency_in_flight`,
-   * `idempotency_mismatch`, `too_many_keys`, `draining`, `run_not_recorded`. Source: contract.md section 3.
+   * `idempotency_mismatch`, `too_many_keys`, `draining`, `run_not_recorded`. Source: docs/contract.md 3.
    */
   start(request: StartRun): Promise<Started>
   /** The run as it is now. @throws DomainError `run_not_found` */
