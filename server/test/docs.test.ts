@@ -95,6 +95,14 @@ describe('the documents', () => {
     }
   })
 
+  test('list every reason for which a run does not succeed', () => {
+    const [union = ''] = /export type RunReason =[^=]*/.exec(read(join(root, 'server/src/model.ts'))) ?? []
+    const reasons = [...union.matchAll(/\| '(\w+)'/g)].map(([, reason = '']) => reason)
+    expect(reasons.length).toBeGreaterThan(0)
+    const listed = read(join(docs, 'contract.md'))
+    expect(reasons.filter((reason) => !listed.includes(`\`${reason}\``))).toEqual([])
+  })
+
   test('show a configuration that is one', () => {
     for (const page of [join(root, 'README.md'), join(docs, 'contract.md')]) {
       const shown = [...read(page).matchAll(/^```json\n([^]*?)^```$/gm)].map(
