@@ -21,6 +21,8 @@ const POLL_SECONDS = 50
 const GRACE_MS = 15_000
 /** A server, or something before it, that does not wait is not asked more often than this. */
 const MIN_POLL_MS = 500
+/** The longest that a timer can be set to; a later deadline is as good as this one, which is 24 days away. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 /** Polls that may fail in a row before waiting fails: about a minute. */
 const MAX_FAILED_POLLS = 10
 
@@ -112,7 +114,7 @@ export class Runs {
   }
 
   async #untilEnded(taskId: TaskId, { timeoutMs, signal }: WaitOptions): Promise<Run> {
-    const deadline = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)
+    const deadline = timeoutMs === undefined ? undefined : AbortSignal.timeout(Math.min(timeoutMs, MAX_TIMER_MS))
     const endsAt = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs
     const either = signal && deadline ? AbortSignal.any([signal, deadline]) : (signal ?? deadline)
     let last: Run | undefined
