@@ -32,10 +32,11 @@ export function sendHead({ response, id }: Exchange, status: number, headers: He
 export function send(exchange: Exchange, status: number, headers: Headers, body: string | Buffer): void {
   const { request, response } = exchange
   if (response.headersSent || response.destroyed) return
-  const bytes = typeof body === 'string' ? Buffer.from(body) : body
-  sendHead(exchange, status, status === 204 ? headers : { ...headers, 'Content-Length': bytes.length })
+  // A text goes out in one write with the head before it; bytes would be a second one.
+  const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length
+  sendHead(exchange, status, status === 204 ? headers : { ...headers, 'Content-Length': length })
   if (request.method === 'HEAD' || status === 204) response.end()
-  else response.end(bytes)
+  else response.end(body)
 }
 
 export function sendJson(exchange: Exchange, status: number, value: unknown, headers: Headers = {}): void {
