@@ -117,6 +117,8 @@ export async function startHttp(
     limits?: HttpLimits
     clock?: Clock
     level?: LogLevel
+    /** What listing and probing agents fail with; undefined: they do not. */
+    failure?: () => unknown
   } & Partial<Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces'>> = {},
 ): Promise<TestHttp> {
   const directory = await temporaryDirectory()
@@ -131,6 +133,11 @@ export async function startHttp(
   const none = (): never => {
     throw new DomainError('workspace_not_found', 'there are no workspaces here')
   }
+  const told = async <T>(value: T): Promise<T> => {
+    const failure = options.failure?.()
+    if (failure !== undefined) throw failure
+    return value
+  }
   const logged: string[] = []
   const http = await createHttp({
     runs: { ...memoryRuns(), ...options.runs },
@@ -142,8 +149,8 @@ export async function startHttp(
       remove: () => Promise.resolve().then(none),
       directory: () => Promise.resolve().then(none),
     },
-    agents: { all: () => [], find: () => undefined, info: () => Promise.resolve([]) },
-    probe: (agent) => Promise.resolve({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
+    agents: { all: () => [], find: () => undefined, info: () => told([]) },
+    probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,
     clock: options.clock ?? systemClock,
     log: createLogger({ level: options.level ?? 'debug', write: (line) => void logged.push(line) }),

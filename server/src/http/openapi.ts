@@ -156,7 +156,10 @@ function complete(operation: Operation, rest: Rest, schemas: Record<string, Json
   const isJson = json?.['schema'] !== undefined
   operation.responses = {
     ...Object.fromEntries(
-      Object.entries(rest.answers).map(([status, answer]) => [status, success(answer, isJson ? json : undefined)]),
+      Object.entries(rest.answers).map(([status, answer]) => [
+        status,
+        success(answer, isJson && status !== '204' ? json : undefined),
+      ]),
     ),
     ...problems([
       ...ANYWHERE,
@@ -186,7 +189,7 @@ function success(answer: Answer, json: Json | undefined): Json {
   return {
     description: answer.description,
     headers: Object.fromEntries(headers.map((name) => [name, ref('headers', name)])),
-    content,
+    ...(Object.keys(content).length > 0 && { content }),
   }
 }
 

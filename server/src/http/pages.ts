@@ -5,9 +5,11 @@ import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import { PROBLEMS } from './documentation.ts'
+import { plainRoute } from './calls.ts'
 import type { Route } from './front.ts'
 import { referenceMarkdown } from './markdown.ts'
 import type { OpenApiDocument } from './openapi.ts'
+import { PLAIN } from './plain.ts'
 import { send, sendHead, sendJson, type Exchange, type Headers } from './respond.ts'
 
 /** Everything a page may load is ours; it can neither be framed nor reached from other origins. */
@@ -38,7 +40,7 @@ export function pageRoutes(deps: { version: string; baseUrl(): string }): Route[
       send(exchange, 200, { 'Content-Type': `${type}; charset=utf-8`, ...PAGE_HEADERS }, await body()),
     )
   return [
-    open('/openapi.json', async (exchange) => sendJson(exchange, 200, await load())),
+    plainRoute(PLAIN.document, async (exchange) => sendJson(exchange, 200, await load())),
     page('/', 'text/html', () => HOME),
     page('/docs', 'text/html', () => docsPage()),
     page('/docs/start.js', 'text/javascript', () => START_SCRIPT),

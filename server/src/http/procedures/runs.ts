@@ -218,6 +218,7 @@ export const runProcedures = router({
         {
           answers: {
             200: { description: 'One page of events, or the stream of them.', other: { 'text/event-stream': Event } },
+            204: { description: 'For a stream: the run has ended, and its last event is the one you have.' },
           },
           errors: ['run_not_found', 'log_retired'],
           exempt: true,
