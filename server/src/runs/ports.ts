@@ -1,5 +1,7 @@
 /** What a run needs of git. Nothing here writes into the user's repository but `addWorktree` and `removeWorktree`. */
 export interface RunGit {
+  /** HEAD and branch of the repository that the directory is in; undefined outside git. Starts no program. */
+  describe(directory: string): Promise<{ headSha: string | null; branch: string | null } | undefined>
   /** HEAD, branch and the tree of the directory's files as they are; its objects lie in `scratch`. undefined outside git. */
   snapshot(
     directory: string,

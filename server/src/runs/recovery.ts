@@ -7,7 +7,7 @@ import { replaceFile, type Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { LiveFiles } from './live-files.ts'
 import type { RunGit } from './ports.ts'
-import { PATCH_FILE } from './work.ts'
+import { PATCH_FILE } from './changes.ts'
 
 export interface Recovered {
   /** Runs that were at work when the server died, now `interrupted`. */

@@ -14,7 +14,9 @@ import { API_TRIGGER, checkResumable, chooseAgent, newRow } from './admission.ts
 import { outputName, tailName } from './output.ts'
 import type { Runs, StartRun, Started } from './types.ts'
 import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
-import { PATCH_FILE, type Control, type createWorker } from './work.ts'
+import type { Control } from './attend.ts'
+import { PATCH_FILE } from './changes.ts'
+import type { createWorker } from './work.ts'
 
 /** Milliseconds that a cancel waits for the end of the run. */
 export const CANCEL_WAIT_MS = 15_000

@@ -1,0 +1,197 @@
+import type { Agent, AgentEvent, Command } from '../agents/agent.ts'
+import type { Fold } from '../agents/fold.ts'
+import { isoTime, type Clock } from '../clock.ts'
+import type { RunRow } from '../model.ts'
+import { createLineSplitter, type Line } from '../process/lines.ts'
+import type { Processes, Supervised } from '../process/supervise.ts'
+import type { Exit } from '../process/types.ts'
+import type { Disk } from '../store/disk.ts'
+import type { Changes } from './changes.ts'
+import type { LiveFiles } from './live-files.ts'
+import { createStreamOutput, createTextDecoder } from './output.ts'
+import type { Recorder } from './recorder.ts'
+import { Unstartable } from './unstartable.ts'
+
+/** Bytes of a reply that are kept; of a text agent, the end of its output. */
+export const REPLY_BYTES = 64 * 1024
+/** Bytes of `output.text` events of one run; the raw output goes on. */
+export const MAX_TEXT_EVENT_BYTES = 8 * 1024 * 1024
+/** `log` events made of one run's output; the raw output goes on. */
+export const MAX_LOG_EVENTS = 1_000
+/** Milliseconds a program may stay after it has reported its result. */
+export const SETTLE_MS = 5_000
+
+/** A run that is queued or at work in this process. */
+export interface Control {
+  readonly abort: AbortController
+  /** Aborted when the server cannot wait for the disk any longer. */
+  readonly giveUp: AbortController
+  live: { lastActivityAt: string | null }
+  /** Its conversation, once known: one run at a time may continue it. */
+  conversationId: string | null
+}
+
+export interface AttendDeps {
+  processes: Processes
+  disk: Disk
+  clock: Clock
+  liveFiles: LiveFiles
+  /** Absolute path of a program, or undefined. */
+  findProgram(name: string): Promise<string | undefined>
+  environment(task: { taskId: string; wsId: string; adapter: Record<string, string> }): Record<string, string>
+  runDirectory: (taskId: string) => string
+}
+
+export interface Attended {
+  exit: Exit
+  /** The end of stderr. */
+  stderr: string
+  /** The end of stdout, the reply of a text agent. */
+  tail: { text: string; truncated: boolean }
+  /** Set when the agent answered in another conversation than it was asked to continue. */
+  mismatch: string | undefined
+}
+
+/**
+ * Starts a run's program and attends to it until it has ended: its output goes to the raw files, its words into the fold
+ * and the log.
+ *
+ * @throws Unstartable when there is no such program or it does not start
+ */
+export function createAttendant(deps: AttendDeps) {
+  const { disk, clock } = deps
+
+  return async (job: {
+    row: RunRow
+    agent: Agent
+    command: Command
+    changes: Changes
+    control: Control
+    recorder: Recorder
+    fold: Fold
+    /** The conversation to continue; null: a new one. */
+    conversationId: string | null
+  }): Promise<Attended> => {
+    const { row, agent, command, changes, control, recorder, fold, conversationId } = job
+    const directory = deps.runDirectory(row.id)
+    const program = await deps.findProgram(command.program)
+    if (program === undefined) {
+      const hint = agent.installHint ? `; ${agent.installHint}` : ''
+      throw new Unstartable('agent_not_found', `"${command.program}" is not on the server's PATH${hint}`)
+    }
+    if (command.stdin === '') await changes.base // it has its prompt from the start
+    const shared = { disk, clock, directory, signal: control.giveUp.signal }
+    const stdout = createStreamOutput({ ...shared, stream: 'stdout' })
+    const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
+    const splitter = createLineSplitter()
+    const text = createTextReporter(recorder)
+    const settle = new AbortController()
+    let settling: AbortController | undefined
+    let mismatch: string | undefined
+    let logged = 0
+    const supervised: Supervised = deps.processes.supervise({
+      mark: row.id,
+      program,
+      args: command.args,
+      cwd: changes.directory,
+      env: deps.environment({ taskId: row.id, wsId: row.wsId, adapter: command.env }),
+      stdin: command.stdin,
+      timeoutMs: row.timeoutMs,
+      idleTimeoutMs: row.idleTimeoutMs,
+      signal: control.abort.signal,
+      async onStarted(identity) {
+        // The program starts while we still look at the files: it sees its prompt after that.
+        const baseTree = (await changes.base)?.tree ?? null
+        await deps.liveFiles.write(row.id, { identity, directory: changes.directory, baseTree })
+      },
+      async onOutput(stream, chunk) {
+        control.live.lastActivityAt = isoTime(clock.now())
+        if (stream === 'stderr') return await stderr.write(chunk)
+        await stdout.write(chunk)
+        if (agent.headless?.output === 'text') await text.push(chunk)
+        else for (const line of splitter.push(chunk)) await take(line)
+      },
+    })
+
+    async function take(line: Line): Promise<void> {
+      if (line.tooLong) {
+        return await recorder.add([
+          {
+            type: 'log',
+            code: 'line_too_long',
+            message: `a line of ${line.sizeBytes} bytes was not decoded`,
+            sizeBytes: line.sizeBytes,
+          },
+        ])
+      }
+      if (line.text.trim() === '') return
+      const decoded = agent.headless?.decode(line.text) ?? []
+      for (const event of decoded) {
+        fold.add(event)
+        if (event.type === 'agent.session') checkConversation(event.conversationId)
+        if (event.type === 'agent.end') settleSoon()
+        else settling?.abort() // it speaks again: what it said before was not the end
+      }
+      if (fold.state.fatal) supervised.stop('fatal')
+      for (const event of decoded) if (isShown(event)) await show(event)
+    }
+    async function show(event: AgentEvent): Promise<void> {
+      if (event.type === 'log' && logged++ >= MAX_LOG_EVENTS) {
+        if (logged > MAX_LOG_EVENTS + 1) return
+        const message = `more than ${MAX_LOG_EVENTS} lines that are no events: the rest is in the raw output only`
+        return await recorder.add([{ type: 'log', code: 'log_truncated', message }])
+      }
+      await recorder.add([event])
+    }
+    function checkConversation(reported: string): void {
+      control.conversationId = reported
+      if (conversationId === null || reported === conversationId) return
+      mismatch = `"${agent.id}" answered in conversation ${reported}, not in ${conversationId}`
+      supervised.stop('fatal')
+    }
+    function settleSoon(): void {
+      settling?.abort()
+      const mine = (settling = new AbortController())
+      const either = AbortSignal.any([mine.signal, settle.signal])
+      void clock.sleep(SETTLE_MS, either).then(
+        () => supervised.stop('settled'),
+        () => undefined,
+      )
+    }
+
+    const exit = await supervised.ended
+    settle.abort()
+    if (agent.headless?.output === 'text') await text.end()
+    else for (const line of splitter.end()) await take(line)
+    if (exit.reason === 'not_started')
+      throw new Unstartable('agent_not_startable', `"${agent.id}" could not be started (${exit.error})`)
+    await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined) // only the kept tail can be missing
+    return {
+      exit,
+      stderr: stderr.tailText(REPLY_BYTES),
+      tail: { text: stdout.tailText(REPLY_BYTES), truncated: stdout.sizeBytes > REPLY_BYTES },
+      mismatch,
+    }
+  }
+}
+
+/** `agent.session` and `agent.end` steer the run; what they say is in its record. */
+function isShown(event: AgentEvent): boolean {
+  return event.type !== 'agent.session' && event.type !== 'agent.end'
+}
+
+/** Text output as events, up to a limit that is said once. */
+function createTextReporter(recorder: Recorder): { push(chunk: Buffer): Promise<void>; end(): Promise<void> } {
+  const decoder = createTextDecoder()
+  let sent = 0
+  async function send(text: string): Promise<void> {
+    if (text === '' || sent > MAX_TEXT_EVENT_BYTES) return
+    sent += Buffer.byteLength(text)
+    await recorder.add([{ type: 'output.text', text }])
+    if (sent > MAX_TEXT_EVENT_BYTES) {
+      const message = `more than ${MAX_TEXT_EVENT_BYTES} bytes of output: the rest is in the raw output only`
+      await recorder.add([{ type: 'log', code: 'output_truncated', message }])
+    }
+  }
+  return { push: (chunk) => send(decoder.push(chunk)), end: () => send(decoder.end()) }
+}
