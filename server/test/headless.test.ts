@@ -372,7 +372,7 @@ describe('idempotency', () => {
     const answers = await Promise.all(
       Array.from({ length: 50 }, () => run(on, wsId, { prompt: 'echo once' }, { 'idempotency-key': 'k' })),
     )
-    expect(new Set(answers.map((answer) => answer.status))).toEqual(new Set([202, 409]))
+    for (const { status } of answers) expect([202, 409]).toContain(status)
     const ids = new Set(answers.filter((answer) => answer.status === 202).map((answer) => answer.body.taskId))
     expect(ids.size).toBe(1)
     expect((await on.call<{ tasks: Run[] }>('GET', '/api/headless')).body.tasks).toHaveLength(1)
