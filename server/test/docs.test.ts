@@ -3,6 +3,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { execa } from 'execa'
 import { describe, expect, test } from 'vitest'
 import { ConfigFile } from '../src/config.ts'
+import { temporaryDirectory } from './temporary.ts'
 
 /** The documents and what they point at: pages, sections, decisions, and the test of each threat. */
 
@@ -92,6 +93,26 @@ describe('the documents', () => {
         if (words[0] === 'runs' && words.length === 1) continue // those of `runs ls`, which it stands for
         expect(stdout, `${command} ${flag}`).toMatch(new RegExp(`^ +(-\\w, )?${flag}[ ,]`, 'm'))
       }
+    }
+  })
+
+  test('show the tour as it is', async () => {
+    await using directory = await temporaryDirectory()
+    const env = { POSTERN_HOME: join(directory.path, 'ada/.postern'), POSTERN_PORT: '0' }
+    const { stdout } = await execa(process.execPath, [join(root, 'server/bin/postern.mjs'), 'tour', '--exit'], { env })
+    // Up to the line after which a tour without --exit goes on.
+    const [shown = ''] =
+      /(?<=^\$ npm start\nsetting up: .*\n)[^]*?^✓ tour passed.*/m.exec(read(join(root, 'README.md'))) ?? []
+    expect(shown).not.toBe('')
+    const steady = (text: string): string[] =>
+      text
+        .replaceAll(/headless_\w{26}|\d+(\.\d+)?|\/\S*(?=\/ada\/)/g, '#')
+        .split('\n')
+        .map((line) => line.replace(/ Still serving;.*$/, '').trimEnd())
+    for (const line of steady(shown.trimEnd())) {
+      const cut = line.endsWith('…') ? line.slice(0, -1) : undefined
+      const printed = steady(stdout).some((each) => (cut === undefined ? each === line : each.startsWith(cut)))
+      expect(printed, `${line}\nis not in\n${stdout}`).toBe(true)
     }
   })
 
