@@ -78,6 +78,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
     const runDirectory = (taskId: string): string => join(dataDir, 'runs', taskId)
     const events = createEventLog({ disk, clock, path: (log) => join(runDirectory(log), 'events.ndjson') })
+    releases.push(() => events.closeAll())
     const processes = createProcesses({ clock, cgroups: openCgroups() })
     const binDirectory = await writeLauncher(join(dataDir, 'bin'))
     const path = searchPath(environment, binDirectory)

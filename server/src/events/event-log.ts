@@ -102,6 +102,13 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
     return await readFile(path(log), after, limit, offset)
   }
 
+  async function close(log: string): Promise<void> {
+    const open = await writers.get(log)
+    writers.delete(log)
+    await open?.flushing
+    await open?.journal.close()
+  }
+
   return {
     async append(log, events) {
       const to = await writer(log)
@@ -146,11 +153,9 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
         offset = page.offset
       }
     },
-    async close(log) {
-      const open = await writers.get(log)
-      writers.delete(log)
-      await open?.flushing
-      await open?.journal.close()
+    close,
+    async closeAll() {
+      await Promise.all([...writers.keys()].map(close))
     },
   }
 }

@@ -12,4 +12,6 @@ export interface EventLog {
   lastSeq(log: string): Promise<number>
   /** No more will be appended: frees what the log holds in memory. */
   close(log: string): Promise<void>
+  /** The same for every log: the server stops. */
+  closeAll(): Promise<void>
 }
