@@ -222,6 +222,29 @@ describe('failures', () => {
     expect(connection.received().endsWith('0\r\n\r\n')).toBe(false)
   })
 
+  test('callers who cut the connection at the first byte of a refusal do no harm', async () => {
+    await using http = await startHttp()
+    const refused = [
+      head(http.port, 'CONNECT evil.example:443'),
+      head(http.port, 'GET /healthz', 'Upgrade: websocket', 'Connection: Upgrade'),
+      head(http.port, 'POST /api/headless', 'Expect: something'),
+      head(
+        http.port,
+        'POST /api/workspaces/ws-a/headless',
+        'Content-Type: application/json',
+        'Content-Length: 9000000',
+      ),
+      'not HTTP\r\n\r\n',
+    ]
+    for (const bytes of [...refused, ...refused]) {
+      const { socket, closed } = await rawConnection(http.port)
+      socket.once('data', () => socket.resetAndDestroy())
+      socket.write(bytes)
+      await closed
+    }
+    expect((await rawRequest(http.port, { line: 'GET /healthz' })).status).toBe(200)
+  })
+
   test('callers who hang up at any moment leave nothing behind', async () => {
     const runs = memoryRuns({ isRunning: true, events: [{ seq: 1, at, type: 'run.started' }] })
     const signals: AbortSignal[] = []
@@ -234,6 +257,9 @@ describe('failures', () => {
     await using http = await startHttp({ runs: { ...runs, wait } })
     const post = ['Content-Type: application/json', 'Content-Length: 14']
     const starts = [
+      head(http.port, 'CONNECT evil.example:443'),
+      head(http.port, 'GET /healthz', 'Upgrade: websocket', 'Connection: Upgrade'),
+      'not HTTP\r\n\r\n',
       head(http.port, 'GET /healthz').slice(0, 20),
       head(http.port, 'POST /api/workspaces/ws-a/headless', ...post),
       `${head(http.port, 'POST /api/workspaces/ws-a/headless', ...post)}{"prom`,
@@ -244,7 +270,7 @@ describe('failures', () => {
     for (let i = 0; i < 20; i++) {
       const open = await Promise.all(starts.map(() => rawConnection(http.port)))
       for (const [j, { socket }] of open.entries()) socket.write(starts[j] ?? '')
-      await open[4]?.until('run.started')
+      await open[7]?.until('run.started')
       for (const { socket } of open) socket.resetAndDestroy()
     }
     await eventually(async () => (await metric(http, 'postern_http_open_requests')) === 1)

@@ -1,6 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { constants } from 'node:fs'
-import { link, open, rm, type FileHandle } from 'node:fs/promises'
+import { link, open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { ConfigError } from '../config.ts'
@@ -73,7 +73,9 @@ async function create(path: string, token: string): Promise<void> {
   try {
     await link(temporary, path)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    const { code } = error as NodeJS.ErrnoException
+    // Not every file system has links; the lock on the data directory keeps others from making one meanwhile.
+    if (code !== 'EEXIST') await rename(temporary, path)
   } finally {
     await rm(temporary, { force: true })
   }

@@ -123,6 +123,7 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
     if (hasBody(request)) request.once('end', () => waiting.busy(socket))
     else waiting.busy(socket)
     if (isClosing) response.shouldKeepAlive = false
+    response.on('error', (error) => log.debug({ requestId: exchange.id, error }, 'an answer could not be sent'))
     response.once('close', () => {
       under.delete(exchange)
       waiting.waits(socket)
@@ -184,12 +185,16 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
   server.on('checkContinue', onRequest)
   server.on('checkExpectation', onRequest)
   server.on('clientError', (error, socket) => onUnreadable(error, socket as Socket))
-  server.on('connect', (_, socket) => onUnreadable(new Error('CONNECT'), socket as Socket))
-  server.on('error', (error) => log.error({ error }, 'the HTTP server failed'))
+  server.on('connect', (_, socket) => {
+    // Node has let go of this socket: an error on it would end the process.
+    socket.on('error', () => socket.destroy())
+    onUnreadable(new Error('CONNECT'), socket as Socket)
+  })
 
   return {
     async listen() {
       const port = await bind(server, config)
+      server.on('error', (error) => log.error({ error }, 'the HTTP server failed'))
       reach = reachOf(config, port)
       url = urlOf(config.host, port)
       if (port !== config.port && config.port !== 0) log.warn({ port }, `port ${config.port} is taken; using ${port}`)

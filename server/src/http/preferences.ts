@@ -22,7 +22,7 @@ export function idempotencyOf({ request, facts, path }: Exchange, caller: Caller
   if (!/^[\x21-\x7e]+$/.test(key)) {
     throw new DomainError('idempotency_key_invalid', 'the key must be 1 to 255 visible ASCII characters')
   }
-  return { caller, method: request.method ?? '', path, key }
+  return { caller, method: request.method ?? '', path: decodeURIComponent(path), key }
 }
 
 /**
