@@ -1,6 +1,7 @@
+import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHttp, TASK_ID, type TestHttp } from './http-harness.ts'
-import { rawJson, rawRequest, type RawAnswer } from './raw-http.ts'
+import { rawConnection, rawJson, rawRequest, type RawAnswer } from './raw-http.ts'
 
 /**
  * Requests of every odd form, each with the answer that is right. Frameworks differ in all of these; a change of one
@@ -267,5 +268,54 @@ describe('headers', () => {
       expect(headers['x-powered-by']).toBeUndefined()
     }
     expect(new Set(answers.map(({ headers }) => headers['x-request-id'])).size).toBe(answers.length)
+  })
+})
+
+describe('anything', () => {
+  const text = fc.oneof(
+    fc.string(),
+    fc.string({ unit: 'binary' }),
+    fc.constantFrom('\r\n', '\0', ' ', '..', '%', '\r', ':'),
+  )
+  const line = fc.tuple(
+    fc.constantFrom('GET', 'POST', 'PATCH', 'DELETE', 'HEAD', 'TRACE', 'M-SEARCH', ''),
+    fc.constantFrom('/api/headless', `/api/headless/${TASK_ID}`, '/api/workspaces', '/docs', '/', ''),
+    text,
+  )
+  const headers = fc.array(
+    fc.tuple(
+      fc.constantFrom(
+        'Accept',
+        'Prefer',
+        'Range',
+        'Idempotency-Key',
+        'Last-Event-ID',
+        'Content-Type',
+        'Content-Length',
+        'Transfer-Encoding',
+        'Expect',
+        'Host',
+        'Authorization',
+        'X',
+      ),
+      text,
+    ),
+    { maxLength: 4 },
+  )
+
+  test('a stranger sends is answered without a 5xx, and the server lives', async () => {
+    await fc.assert(
+      fc.asyncProperty(line, headers, text, async ([method, path, rest], list, body) => {
+        const sent = list.map(([name, value]) => `${name}: ${value}`)
+        const head = `${method} ${path}${rest} HTTP/1.1\r\nHost: 127.0.0.1:${http.port}\r\n${sent.join('\r\n')}\r\nConnection: close\r\n\r\n`
+        const connection = await rawConnection(http.port)
+        connection.socket.end(head + body)
+        await connection.closed
+        expect(connection.received()).not.toMatch(/^HTTP\/1\.1 5/)
+      }),
+      { numRuns: 1_000 },
+    )
+    expect((await send('GET /healthz')).status).toBe(200)
+    expect(http.logged.filter((each) => each.includes('"level":50'))).toEqual([])
   })
 })

@@ -248,6 +248,29 @@ describe('raw output', () => {
   })
 })
 
+describe('workspaces', () => {
+  test('the same key and body register one workspace, and say so', async () => {
+    const create = (tag: string) =>
+      server.call<{ id: string }>(
+        'POST',
+        '/api/workspaces',
+        { tag },
+        { token: true, headers: { 'idempotency-key': 'ws-key' } },
+      )
+    const first = await create('once')
+    const again = await create('once')
+    expect([first.status, again.status]).toEqual([201, 201])
+    expect(first.headers.get('location')).toBe(`/api/workspaces/${first.body.id}`)
+    expect(again.text).toBe(first.text)
+    expect([first.headers.get('idempotency-replayed'), again.headers.get('idempotency-replayed')]).toEqual([
+      null,
+      'true',
+    ])
+    const other = await create('twice')
+    expect([other.status, other.body]).toMatchObject([422, { code: 'idempotency_mismatch' }])
+  })
+})
+
 describe('diff', () => {
   test('is a patch, with its own media type', async () => {
     const { body } = await start({ prompt: 'echo new > made.txt', wait: true })
@@ -295,6 +318,16 @@ describe('documents', () => {
   test('the served document calls the server it came from', async () => {
     const { body } = await server.call<{ servers: unknown; info: { version: string } }>('GET', '/openapi.json')
     expect([body.servers, body.info.version]).toEqual([[{ url: '/' }], '0.0.0-test'])
+  })
+
+  test('the prompt contract of a workspace is filled in, and what it says works', async () => {
+    const { text, headers } = await server.call('GET', `/api/workspaces/${wsId}/contract.md`)
+    expect(headers.get('content-type')).toBe('text/markdown; charset=utf-8')
+    expect(text).toContain('Agents here: sh (default), lines.')
+    const [url = ''] = /http:\S+\/headless$/m.exec(text) ?? []
+    const body = (/^ {4}(\{.*\})$/m.exec(text)?.[1] ?? '').replace('…', 'echo hi')
+    const started = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    expect(started.status).toBe(202)
   })
 
   test('metrics count runs and answers', async () => {

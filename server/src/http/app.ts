@@ -79,7 +79,11 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
     [
       ...procedureRoutes(deps, stream),
       ...outputRoutes(runs),
-      ...pageRoutes({ version, baseUrl: () => config.publicUrl?.replace(/\/$/, '') ?? url }),
+      ...pageRoutes({
+        version,
+        workspaces: deps.workspaces,
+        baseUrl: () => config.publicUrl?.replace(/\/$/, '') ?? url,
+      }),
       plainRoute(PLAIN.health, (exchange) => sendJson(exchange, 200, { status: 'ok', version })),
       plainRoute(PLAIN.ready, (exchange) => {
         if (isDraining()) throw new DomainError('draining', 'the server is stopping', { retryAfterSeconds: 5 })

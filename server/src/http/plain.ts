@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { TaskId } from '../model.ts'
+import { TaskId, WorkspaceId } from '../model.ts'
 import { operation, type Meta } from './trpc.ts'
 
 /** An operation that answers no JSON, or is not a procedure: documented here, mounted by `app.ts`. */
@@ -72,6 +72,23 @@ export const PLAIN = {
       errors: ['run_not_found', 'diff_not_available', 'log_retired'],
       exempt: true,
       notFound: 'run_not_found',
+    },
+  ),
+  contract: plain(
+    z.strictObject({ id: WorkspaceId }),
+    'workspaces.contract',
+    'GET',
+    '/api/workspaces/{id}/contract.md',
+    {
+      summary: 'Read how to delegate work to a workspace',
+      description:
+        'Text for the prompt of another agent: where to send work, what a prompt must say, where the answer is.',
+    },
+    {
+      answers: { 200: { description: 'Markdown.', other: { 'text/markdown; charset=utf-8': Text } } },
+      errors: ['workspace_not_found'],
+      exempt: true,
+      notFound: 'workspace_not_found',
     },
   ),
   health: plain(
