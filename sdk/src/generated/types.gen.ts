@@ -942,6 +942,10 @@ export type RunsEventsResponses = {
      * One page of events, or the stream of them.
      */
     200: EventPage;
+    /**
+     * For a stream: the run has ended, and its last event is the one you have.
+     */
+    204: void;
 };
 
 export type RunsEventsResponse = RunsEventsResponses[keyof RunsEventsResponses];
@@ -1413,6 +1417,60 @@ export type WorkspacesUpdateResponses = {
 };
 
 export type WorkspacesUpdateResponse = WorkspacesUpdateResponses[keyof WorkspacesUpdateResponses];
+
+export type WorkspacesContractData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/contract.md';
+};
+
+export type WorkspacesContractErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type WorkspacesContractError = WorkspacesContractErrors[keyof WorkspacesContractErrors];
+
+export type WorkspacesContractResponses = {
+    /**
+     * Markdown.
+     */
+    200: string;
+};
+
+export type WorkspacesContractResponse = WorkspacesContractResponses[keyof WorkspacesContractResponses];
 
 export type RunsCreateData = {
     body: CreateRun;
