@@ -11,8 +11,8 @@ export const IDLE_MS = 45_000
 const MAX_FAILED_CONNECTS = 10
 
 export interface FollowOptions {
-  /** Opens the stream behind this seq. The signal closes it. */
-  open(after: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>
+  /** Opens the stream behind this seq; null: the log has ended, and holds nothing behind it. The signal closes it. */
+  open(after: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array> | null>
   /** True when the log has ended and holds nothing behind this seq. */
   isOver(after: number): Promise<boolean>
   after?: number | undefined
@@ -42,6 +42,7 @@ export async function* follow(options: FollowOptions): AsyncGenerator<Event, voi
     let retryAfterMs = 0
     try {
       const body = await options.open(last, connection)
+      if (body === null) return
       isOpen = true
       failedConnects = 0
       for await (const event of eventsOf(body, options.idleMs ?? IDLE_MS)) {

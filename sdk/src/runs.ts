@@ -168,7 +168,7 @@ export class Runs {
       logger: this.#logger,
       open: async (after, signal) => {
         const headers = { Accept: 'text/event-stream', ...(after > 0 && { 'Last-Event-ID': String(after) }) }
-        return await makeCall<ReadableStream<Uint8Array>>(
+        return await makeCall<ReadableStream<Uint8Array> | null>(
           (generated) => this.#operations.events({ ...generated, path: { taskId }, headers, parseAs: 'stream' }),
           { signal },
           { stream: true, retries: 0 },

@@ -51,6 +51,12 @@ test('reading begins behind `after`, and ends at once when nothing is there', as
   expect(await seqs(runs.events(TASK, { after: LAST }))).toEqual([])
 })
 
+test('a server that has nothing more to say ends the reading with 204', async () => {
+  await using server = await serve((_, response) => void response.writeHead(204).end())
+  expect(await seqs(new Postern({ url: server.url }).runs.events(TASK, { after: LAST }))).toEqual([])
+  expect(server.received).toHaveLength(1)
+})
+
 test('a clean end before the terminal event is not the end of the run', async () => {
   await using server = await serve(({ headers, path }, response) => {
     if (!path.endsWith('/events')) return json(response, 200, { taskId: TASK, finishedAt: null, lastSeq: 0 })
