@@ -1,4 +1,6 @@
-import { Hono } from 'hono'
+import { RegExpRouter } from 'hono/router/reg-exp-router'
+import { SmartRouter } from 'hono/router/smart-router'
+import { TrieRouter } from 'hono/router/trie-router'
 import { DomainError } from '../errors.ts'
 import type { Caller, CallerCheck } from './caller.ts'
 import { send, type Exchange } from './respond.ts'
@@ -16,50 +18,45 @@ export interface Route {
 
 /** Methods that exist on some route, and so are looked for when a path is called by another. */
 const METHODS = ['GET', 'POST', 'PATCH', 'PUT', 'DELETE']
-/** A handler answers on Node's response; the router only wants to see that it came back. */
-const ANSWERED = new Response(null)
 
 /**
  * The way from an exchange that passed the gate to its route: 404 for an unknown path, 405 with `Allow` for another
  * method, HEAD from GET, OPTIONS; then who calls, then the route.
  */
 export function createFront(routes: Route[], check: CallerCheck): (exchange: Exchange) => Promise<void> {
-  const app = new Hono<{ Bindings: Exchange }>({ getPath: (_, options) => options?.env?.path ?? '/' })
-  // The router sees method and path alone; headers and body stay with Node's own request, as they were sent.
-  const seen = new Map(METHODS.map((method) => [method, new Request('http://localhost/', { method })]))
-  for (const { method, path, isExempt, handle } of routes.toSorted(literalFirst)) {
-    app.on(method, path.replace(/\{(\w+)\}/g, ':$1'), async ({ env: exchange, req }) => {
-      const found = check(exchange.request.socket, exchange.facts, isExempt)
-      const caller = typeof found === 'string' ? found : await found
-      await handle(exchange, req.param() as Record<string, string>, caller)
-      return ANSWERED
-    })
+  // Hono's routers without Hono: they see method and path; requests and answers stay Node's own.
+  const router = new SmartRouter<Route>({ routers: [new RegExpRouter(), new TrieRouter()] })
+  for (const route of routes.toSorted(literalFirst)) {
+    router.add(route.method, route.path.replace(/\{(\w+)\}/g, ':$1'), route)
   }
-  app.onError((error) => {
-    throw error
-  })
-  app.notFound(({ env: exchange }) => {
-    otherwise(exchange)
-    return ANSWERED
-  })
 
-  function otherwise(exchange: Exchange): void {
-    const { request, path } = exchange
-    const possible = METHODS.filter((method) => app.router.match(method, path)[0].length > 0)
+  function otherwise({ request, path }: Exchange): string {
+    const possible = METHODS.filter((method) => router.match(method, path)[0].length > 0)
     if (possible.length === 0) throw new DomainError('not_found', 'no such path', { hint: '/docs lists every path' })
     const Allow = [...possible, ...(possible.includes('GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ')
-    if (request.method === 'OPTIONS') return send(exchange, 204, { Allow }, '')
+    if (request.method === 'OPTIONS') return Allow
     throw new DomainError('method_not_allowed', `${request.method} is not possible here; possible: ${Allow}`, {
       headers: { Allow },
     })
   }
 
   return async (exchange) => {
-    const method = exchange.request.method ?? ''
-    const request = seen.get(method === 'HEAD' ? 'GET' : method)
-    if (request) await app.fetch(request, exchange)
-    else otherwise(exchange)
+    const { request, facts, path } = exchange
+    const [[first] = [], values] = router.match(request.method === 'HEAD' ? 'GET' : (request.method ?? ''), path)
+    if (!first) return send(exchange, 204, { Allow: otherwise(exchange) }, '')
+    const [route, params] = first
+    const found = check(request.socket, facts, route.isExempt)
+    const caller = typeof found === 'string' ? found : await found
+    await route.handle(exchange, decoded(params, values), caller)
   }
+}
+
+/** Parameters by name; the gate has seen to it that they decode. */
+function decoded(params: Record<string, string | number>, values: string[] | undefined): Record<string, string> {
+  const entries = Object.entries(params)
+  return Object.fromEntries(
+    entries.map(([name, at]) => [name, decodeURIComponent(typeof at === 'number' ? (values?.[at] ?? '') : at)]),
+  )
 }
 
 /** A literal segment wins over a parameter in the same place. */
