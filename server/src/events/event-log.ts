@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs'
 import { dirname } from 'node:path'
 import { isoTime, type Clock } from '../clock.ts'
 import { TERMINAL_EVENT, type Event, type NewEvent } from '../model.ts'
+import { cached } from '../store/cached.ts'
 import type { Disk } from '../store/disk.ts'
 import { openJournal, recoverLines, type Journal } from '../store/journal.ts'
 import type { EventLog } from './types.ts'
@@ -31,15 +32,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
   const writers = new Map<string, Promise<Writer>>()
   const readers = new Map<string, Set<() => void>>()
 
-  function writer(log: string): Promise<Writer> {
-    let found = writers.get(log)
-    if (!found) {
-      found = openWriter(log)
-      writers.set(log, found)
-      found.catch(() => writers.delete(log))
-    }
-    return found
-  }
+  const writer = (log: string): Promise<Writer> => cached(writers, log, () => openWriter(log))
   async function openWriter(log: string): Promise<Writer> {
     await disk.mkdir(dirname(path(log)), { recursive: true, mode: 0o700 })
     let lastSeq = 0

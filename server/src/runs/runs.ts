@@ -1,21 +1,18 @@
-import { readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Agents } from '../agents/types.ts'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import { isTerminal, LIMITS, TERMINAL_EVENT, type Capacity, type CreateRun, type Run, type RunRow } from '../model.ts'
+import { isTerminal, TERMINAL_EVENT, type Capacity, type CreateRun, type Run, type RunRow } from '../model.ts'
 import { fingerprintOf, type Claims } from '../store/claims.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { API_TRIGGER, checkResumable, chooseAgent, newRow } from './admission.ts'
-import { outputName, tailName } from './output.ts'
+import { createRunReader } from './reader.ts'
 import type { Runs, StartRun, Started } from './types.ts'
 import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
 import type { Control } from './attend.ts'
-import { PATCH_FILE } from './changes.ts'
 import type { createWorker } from './work.ts'
 
 /** Milliseconds that a cancel waits for the end of the run. */
@@ -63,20 +60,10 @@ export function createRuns(deps: RunsDeps): Runs & {
   const active = new Map<string, Active>()
   let stopping = false
   let recentDurationMs: number | undefined
+  const canResume = (agentId: string): boolean => agents.find(agentId)?.resume ?? false
+  const live = (taskId: string) => active.get(taskId)?.control.live
+  const { find, view, ...reading } = createRunReader({ runs, events, runDirectory, live, canResume, capacity })
   const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
-
-  async function view(row: RunRow): Promise<Run> {
-    const control = active.get(row.id)?.control
-    const live =
-      control && !isTerminal(row.status) ? { ...control.live, lastSeq: await events.lastSeq(row.id) } : undefined
-    return await toRun(row, runDirectory(row.id), { live, canResume: agents.find(row.agent)?.resume ?? false })
-  }
-
-  async function find(taskId: string): Promise<RunRow> {
-    const row = await runs.get(taskId)
-    if (!row) throw new DomainError('run_not_found', `there is no run ${taskId}`, { hint: 'postern runs' })
-    return row
-  }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
     const { wsId, body, idempotency, trigger = API_TRIGGER } = request
@@ -252,46 +239,11 @@ export function createRuns(deps: RunsDeps): Runs & {
     return await view(await find(taskId))
   }
 
-  async function kept(taskId: string, file: string): Promise<{ path: string; sizeBytes: number } | undefined> {
-    const path = join(runDirectory(taskId), file)
-    const found = await stat(path).catch(() => undefined)
-    return found && { path, sizeBytes: found.size }
-  }
-  /** @throws DomainError `log_retired` when the run's files are gone */
-  async function assertKept(row: RunRow): Promise<void> {
-    if (!isTerminal(row.status) || active.has(row.id) || (await kept(row.id, 'events.ndjson'))) return
-    throw new DomainError(
-      'log_retired',
-      `events and output of ${row.id} were removed after their time; the run's record stays`,
-    )
-  }
-
   return {
+    ...reading,
     async start(request) {
       const started = await start(request, null)
       return started
-    },
-    async get(taskId) {
-      return await view(await find(taskId))
-    },
-    async list({ wsId, status, agent, limit = LIMITS.defaultListLimit, cursor }) {
-      const where = {
-        ...(wsId !== undefined && { wsId }),
-        ...(status && { status }),
-        ...(agent !== undefined && { agent }),
-      }
-      const rows = await runs.list({
-        where,
-        limit: limit + 1,
-        ...(cursor !== undefined && { after: decodeCursor(cursor) }),
-      })
-      const page = rows.slice(0, limit)
-      const last = rows.length > limit ? page.at(-1) : undefined
-      return {
-        tasks: await Promise.all(page.map(view)),
-        nextCursor: last ? encodeCursor(last.id) : null,
-        capacity: capacity(),
-      }
     },
     wait,
     async cancel(taskId) {
@@ -318,46 +270,6 @@ export function createRuns(deps: RunsDeps): Runs & {
         ...(resume !== null && { resume }),
       }
       return await start({ wsId: row.wsId, body, ...(idempotency && { idempotency }) }, taskId)
-    },
-    async events(taskId, after, limit) {
-      const row = await find(taskId)
-      await assertKept(row)
-      const page = await events.read(taskId, after, limit)
-      const lastSeq = Math.max(row.lastSeq, await events.lastSeq(taskId))
-      return { events: page, nextAfter: page.at(-1)?.seq ?? after, lastSeq }
-    },
-    async *follow(taskId, after, signal) {
-      const row = await find(taskId)
-      await assertKept(row)
-      if (isTerminal(row.status) && after >= row.lastSeq) return
-      yield* events.follow(taskId, after, signal)
-    },
-    async output(taskId, stream) {
-      const row = await find(taskId)
-      await assertKept(row)
-      const file = await kept(taskId, outputName(stream))
-      const tail = await kept(taskId, tailName(stream))
-      const complete = isTerminal(row.status)
-      return {
-        path: join(runDirectory(taskId), outputName(stream)),
-        sizeBytes: file?.sizeBytes ?? 0,
-        truncated: tail !== undefined,
-        complete,
-        ...(tail && { tail }),
-      }
-    },
-    async diff(taskId) {
-      const row = await find(taskId)
-      if (!isTerminal(row.status)) {
-        throw new DomainError('diff_not_available', `${taskId} is ${row.status}; its diff is made when it ends`, {
-          hint: `postern runs watch ${taskId}`,
-        })
-      }
-      await assertKept(row)
-      const file = await kept(taskId, PATCH_FILE)
-      if (!file)
-        throw new DomainError('diff_not_available', `${taskId} did not work in a git repository, or never started`)
-      return await readFile(file.path)
     },
     capacity,
     endedCounts() {
@@ -414,14 +326,4 @@ function onAbort(signal: AbortSignal): Promise<undefined> {
 
 function notRecorded(detail: string, cause?: unknown): DomainError {
   return new DomainError('run_not_recorded', `${detail}; nothing was started`, { retryAfterSeconds: 1, cause })
-}
-
-const encodeCursor = (id: string): string => Buffer.from(id).toString('base64url')
-
-function decodeCursor(cursor: string): string {
-  const id = Buffer.from(cursor, 'base64url').toString()
-  if (/^headless_[0-9A-Z]{26}$/.test(id) && encodeCursor(id) === cursor) return id
-  throw new DomainError('invalid_cursor', `${JSON.stringify(cursor.slice(0, 80))} is not a cursor of this list`, {
-    hint: 'pass nextCursor of the page before as it is',
-  })
 }

@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { decodeTime } from 'ulid'
 import type { z } from 'zod'
+import { cached } from './cached.ts'
 import type { Disk } from './disk.ts'
 import { decodeLine, encodeLine, openJournal, type Journal } from './journal.ts'
 import { byText, matches } from './tables.ts'
@@ -93,27 +94,10 @@ export function createArchive<R extends { id: string }>(options: {
     }
     return index
   }
-  function month(name: string): Promise<Month> {
-    let found = months.get(name)
-    if (!found) {
-      found = indexMonth(name)
-      months.set(name, found)
-      found.catch(() => months.delete(name))
-    }
-    return found
-  }
-  function once<T>(cache: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
-    let found = cache.get(key)
-    if (!found) {
-      found = make()
-      cache.set(key, found)
-      found.catch(() => cache.delete(key))
-    }
-    return found
-  }
+  const month = (name: string): Promise<Month> => cached(months, name, () => indexMonth(name))
 
   async function readRow(name: string, id: string, place: Place): Promise<R | undefined> {
-    const reader = await once(readers, name, () => disk.open(file(name), 'r'))
+    const reader = await cached(readers, name, () => disk.open(file(name), 'r'))
     const buffer = Buffer.alloc(place.length)
     await reader.read(buffer, 0, place.length, place.offset)
     try {
@@ -133,7 +117,7 @@ export function createArchive<R extends { id: string }>(options: {
     async append(rows) {
       for (const [name, group] of Map.groupBy(rows, (row) => monthOf(row.id))) {
         await disk.mkdir(directory, { recursive: true, mode: 0o700 })
-        const journal = await once(journals, name, () => openArchiveFile(disk, file(name)))
+        const journal = await cached(journals, name, () => openArchiveFile(disk, file(name)))
         const lines = group.map((row) => encodeLine({ id: row.id, fields: fieldsOf(row), row } satisfies Line<R>))
         const indexing = months.get(name) // not indexed yet: the file will tell
         const index = await indexing
@@ -160,7 +144,7 @@ export function createArchive<R extends { id: string }>(options: {
       if (!isDated(id)) return false
       const index = await month(monthOf(id))
       if (!index.places.has(id)) return false
-      const journal = await once(journals, monthOf(id), () => openArchiveFile(disk, file(monthOf(id))))
+      const journal = await cached(journals, monthOf(id), () => openArchiveFile(disk, file(monthOf(id))))
       await journal.append(encodeLine({ id, fields: {}, row: null } satisfies Line<R>), () => {
         index.places.delete(id)
         index.sorted = undefined

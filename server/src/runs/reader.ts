@@ -1,0 +1,133 @@
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DomainError } from '../errors.ts'
+import type { EventLog } from '../events/types.ts'
+import { isTerminal, LIMITS, type Capacity, type Run, type RunRow } from '../model.ts'
+import type { Table } from '../store/table.ts'
+import { PATCH_FILE } from './changes.ts'
+import { outputName, tailName } from './output.ts'
+import type { Runs } from './types.ts'
+import { toRun } from './view.ts'
+
+/** The reading side of `Runs`: records, lists, events, raw output and patches, hot or archived. Changes nothing. */
+export interface RunReader extends Pick<Runs, 'get' | 'list' | 'events' | 'follow' | 'output' | 'diff'> {
+  /** The stored row. @throws DomainError `run_not_found` */
+  find(taskId: string): Promise<RunRow>
+  /** The run as callers see it now. */
+  view(row: RunRow): Promise<Run>
+}
+
+export function createRunReader(deps: {
+  runs: Table<RunRow>
+  events: EventLog
+  runDirectory: (taskId: string) => string
+  /** What is known of a run at work in this process; undefined when it is not. */
+  live: (taskId: string) => { lastActivityAt: string | null } | undefined
+  canResume: (agentId: string) => boolean
+  capacity: () => Capacity
+}): RunReader {
+  const { runs, events, runDirectory, live, canResume, capacity } = deps
+
+  async function view(row: RunRow): Promise<Run> {
+    const known = live(row.id)
+    const now = known && !isTerminal(row.status) ? { ...known, lastSeq: await events.lastSeq(row.id) } : undefined
+    return await toRun(row, runDirectory(row.id), { live: now, canResume: canResume(row.agent) })
+  }
+
+  async function find(taskId: string): Promise<RunRow> {
+    const row = await runs.get(taskId)
+    if (!row) throw new DomainError('run_not_found', `there is no run ${taskId}`, { hint: 'postern runs' })
+    return row
+  }
+
+  async function kept(taskId: string, file: string): Promise<{ path: string; sizeBytes: number } | undefined> {
+    const path = join(runDirectory(taskId), file)
+    const found = await stat(path).catch(() => undefined)
+    return found && { path, sizeBytes: found.size }
+  }
+  /** @throws DomainError `log_retired` when the run's files are gone */
+  async function assertKept(row: RunRow): Promise<void> {
+    if (!isTerminal(row.status) || live(row.id) || (await kept(row.id, 'events.ndjson'))) return
+    throw new DomainError(
+      'log_retired',
+      `events and output of ${row.id} were removed after their time; the run's record stays`,
+    )
+  }
+
+  return {
+    find,
+    view,
+    async get(taskId) {
+      return await view(await find(taskId))
+    },
+    async list({ wsId, status, agent, limit = LIMITS.defaultListLimit, cursor }) {
+      const where = {
+        ...(wsId !== undefined && { wsId }),
+        ...(status && { status }),
+        ...(agent !== undefined && { agent }),
+      }
+      const rows = await runs.list({
+        where,
+        limit: limit + 1,
+        ...(cursor !== undefined && { after: decodeCursor(cursor) }),
+      })
+      const page = rows.slice(0, limit)
+      const last = rows.length > limit ? page.at(-1) : undefined
+      return {
+        tasks: await Promise.all(page.map(view)),
+        nextCursor: last ? encodeCursor(last.id) : null,
+        capacity: capacity(),
+      }
+    },
+    async events(taskId, after, limit) {
+      const row = await find(taskId)
+      await assertKept(row)
+      const page = await events.read(taskId, after, limit)
+      const lastSeq = Math.max(row.lastSeq, await events.lastSeq(taskId))
+      return { events: page, nextAfter: page.at(-1)?.seq ?? after, lastSeq }
+    },
+    async *follow(taskId, after, signal) {
+      const row = await find(taskId)
+      await assertKept(row)
+      if (isTerminal(row.status) && after >= row.lastSeq) return
+      yield* events.follow(taskId, after, signal)
+    },
+    async output(taskId, stream) {
+      const row = await find(taskId)
+      await assertKept(row)
+      const file = await kept(taskId, outputName(stream))
+      const tail = await kept(taskId, tailName(stream))
+      const complete = isTerminal(row.status)
+      return {
+        path: join(runDirectory(taskId), outputName(stream)),
+        sizeBytes: file?.sizeBytes ?? 0,
+        truncated: tail !== undefined,
+        complete,
+        ...(tail && { tail }),
+      }
+    },
+    async diff(taskId) {
+      const row = await find(taskId)
+      if (!isTerminal(row.status)) {
+        throw new DomainError('diff_not_available', `${taskId} is ${row.status}; its diff is made when it ends`, {
+          hint: `postern runs watch ${taskId}`,
+        })
+      }
+      await assertKept(row)
+      const file = await kept(taskId, PATCH_FILE)
+      if (!file)
+        throw new DomainError('diff_not_available', `${taskId} did not work in a git repository, or never started`)
+      return await readFile(file.path)
+    },
+  }
+}
+
+const encodeCursor = (id: string): string => Buffer.from(id).toString('base64url')
+
+function decodeCursor(cursor: string): string {
+  const id = Buffer.from(cursor, 'base64url').toString()
+  if (/^headless_[0-9A-Z]{26}$/.test(id) && encodeCursor(id) === cursor) return id
+  throw new DomainError('invalid_cursor', `${JSON.stringify(cursor.slice(0, 80))} is not a cursor of this list`, {
+    hint: 'pass nextCursor of the page before as it is',
+  })
+}
