@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
 import { diskError, faultyDisk } from '../../test/faulty-disk.ts'
@@ -27,6 +28,24 @@ test('the end of a stream is kept exactly, in chunks of any size', async () => {
   expect([opened.output.sizeBytes, opened.output.truncated]).toEqual([all.length, false])
   await opened.output.close()
   expect(await readFile(opened.path(outputName('stdout')), 'utf8')).toBe(all)
+})
+
+test('the end of a stream is what was written last, however it was cut', async () => {
+  const chunks = fc.array(fc.integer({ min: 0, max: 70_000 }), { minLength: 1, maxLength: 12 })
+  await fc.assert(
+    fc.asyncProperty(chunks, async (sizes) => {
+      await using opened = await open()
+      let all = ''
+      for (const [i, size] of [...sizes, 4_096, 4_096, 8_192].entries()) {
+        const chunk = String.fromCharCode(97 + (i % 26)).repeat(size)
+        all += chunk
+        await opened.output.write(Buffer.from(chunk))
+        expect(opened.output.tailText(TAIL_BYTES) === all.slice(-TAIL_BYTES)).toBe(true)
+      }
+      await opened.output.close()
+    }),
+    { numRuns: 60, examples: [[[2_048, 2_048, 1, 4_096]], [[4_096]]] },
+  )
 })
 
 test('a chunk larger than what is kept leaves its end', async () => {

@@ -101,6 +101,7 @@ function createTail(maxBytes: number): { push(chunk: Buffer): void; bytes(): Buf
         const larger = Buffer.alloc(Math.min(maxBytes, Math.max(4_096, 2 * (seen + chunk.length))))
         ring.copy(larger, 0, 0, seen)
         ring = larger
+        end = seen // a ring that was just full had begun again at 0
       }
       const kept = chunk.subarray(Math.max(0, chunk.length - ring.length))
       const first = Math.min(kept.length, ring.length - end)

@@ -175,7 +175,7 @@ test.skipIf(!has('strace'))(
       '-tt',
       '-y',
       '-s',
-      '200',
+      '800',
       '-e',
       'trace=fdatasync,fsync,write,writev,sendto,sendmsg',
       '-o',

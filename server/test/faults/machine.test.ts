@@ -159,7 +159,7 @@ test('F10, S15, S16: forks, a gigabyte of output and a line of 100 MB leave the 
     .body
   expect(events.find((event) => event['code'] === 'line_too_long')).toMatchObject({ sizeBytes: 100_000_000 })
   const output = await call(server.url, 'GET', `/api/headless/${flood.run.taskId}/output?tailBytes=22`)
-  expect(output.text).toMatch(/words on a line\n/)
+  expect('some words on a line\n'.repeat(3)).toContain(output.text)
   watching.abort()
   await health
   answered.sort((a, b) => a - b)
