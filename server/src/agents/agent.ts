@@ -9,6 +9,8 @@ export interface Command {
   env: Record<string, string>
   /** Written to the program's stdin, which is then closed. */
   stdin: string
+  /** Variables that pass from the server's environment, where they are set: the agent's own keys and home. */
+  passEnv?: string[]
 }
 
 export interface HeadlessTask {
@@ -39,19 +41,21 @@ export type AgentEvent =
       delayMs?: number
       status?: number
       message?: string
+      /** When a limit ends (RFC 3339), where the agent knows it. */
+      resetsAt?: string
       fatal?: boolean
     }
   | { type: 'permission.denied'; name: string; message?: string }
   | ({ type: 'usage' } & Omit<Usage, 'source'>)
   | { type: 'output.text'; text: string }
-  | { type: 'log'; message: string }
+  | { type: 'log'; message: string; code?: 'unknown_record' }
   | { type: 'agent.end'; ok: boolean; text?: string; error?: { kind: FailureKind; message: string } }
 
 /**
  * How the figures of `usage` events count towards a run: those of each step are added up; of totals, of a turn or of the
- * run, the last counts.
+ * run, the last counts; of totals that grow over the runs of a conversation, the last counts less what was there before.
  */
-export type Counting = 'step' | 'total'
+export type Counting = 'step' | 'total' | 'conversation'
 
 /** A coding-agent program. Composes a command and decodes lines; never spawns. Decision 0006. */
 export interface Agent {
@@ -67,6 +71,8 @@ export interface Agent {
   readonly hasModel: boolean
   /** How to install it, when it is not found. */
   readonly installHint: string | null
+  /** What to do when it is not logged in. */
+  readonly loginHint?: string
   /** Absent: it cannot run headless. */
   headless?: {
     compose(task: HeadlessTask): Command

@@ -6,6 +6,8 @@ const LOG_CHARACTERS = 500
 
 /** Becomes an argument of the program that resumes: never an option, never several words. */
 const conversationId = z.string().regex(/^[^\s\p{C}-][^\s\p{C}]{0,199}$/u)
+/** True for an id of a conversation that can safely be an argument. */
+export const isConversationId = (value: unknown): value is string => conversationId.safeParse(value).success
 const tokens = z.int().min(0)
 const failure = z.object({
   kind: z.enum(['auth', 'rate_limit', 'provider', 'agent']).default('agent'),

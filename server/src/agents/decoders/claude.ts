@@ -1,0 +1,119 @@
+import type { AgentEvent } from '../agent.ts'
+import { failureKind } from '../failures.ts'
+import { compact, fields, items, lineDecoder, number, session, text, tokens, usage, type Fields } from './record.ts'
+
+type Retry = Extract<AgentEvent, { type: 'agent.retry' }>
+
+/** `--output-format stream-json` of claude 2.1, and of qwen 0.24, which prints the same records. */
+export const decodeClaude = lineDecoder((record) => {
+  switch (record['type']) {
+    case 'system':
+      return system(record)
+    case 'assistant':
+      return assistant(fields(record['message']))
+    case 'user':
+      return items(fields(record['message'])['content']).flatMap(toolResult)
+    case 'result':
+      return result(record)
+    case 'rate_limit_event':
+      return rateLimit(fields(record['rate_limit_info']))
+    case 'stream_event': // pieces of what comes whole, and qwen's inner state
+      return []
+    default:
+      return undefined
+  }
+})
+
+function system(record: Fields): AgentEvent[] | undefined {
+  const data = fields(record['data'])
+  switch (record['subtype']) {
+    case 'init':
+      return session(record['session_id'])
+    case 'api_retry': {
+      const status = number(record['error_status'])
+      const retry = compact<Retry>({
+        type: 'agent.retry',
+        attempt: number(record['attempt']),
+        of: number(record['max_retries']),
+        delayMs: number(record['retry_delay_ms']),
+        status,
+        message: text(record['error']),
+        // With a wrong key it would go on for three minutes.
+        fatal: status === 401 || status === 403 ? true : undefined,
+      })
+      return [retry]
+    }
+    case 'retry': // qwen
+      return [
+        compact<Retry>({
+          type: 'agent.retry',
+          attempt: number(data['attempt']),
+          of: number(data['maxRetries']),
+          delayMs: number(data['delayMs']),
+        }),
+      ]
+    case 'permission_denied': {
+      const message = text(record['message'])
+      return [
+        {
+          type: 'permission.denied',
+          name: text(record['tool_name']) ?? 'a tool',
+          ...(message !== undefined && { message }),
+        },
+      ]
+    }
+    case 'thinking_tokens':
+      return []
+    default:
+      return undefined
+  }
+}
+
+function assistant(message: Fields): AgentEvent[] {
+  const synthetic = message['model'] === '<synthetic>' // an error of the model's service, dressed as an answer
+  return items(message['content']).flatMap((part): AgentEvent[] => {
+    const said = text(part['text'])
+    const thought = text(part['thinking'])
+    if (part['type'] === 'text' && said !== undefined) {
+      return [synthetic ? { type: 'log', message: said } : { type: 'agent.message', text: said }]
+    }
+    if (part['type'] === 'thinking' && thought !== undefined) return [{ type: 'agent.thought', text: thought }]
+    if (part['type'] !== 'tool_use') return []
+    const { id, name, input } = part
+    return [{ type: 'tool.started', toolCallId: text(id) ?? '', name: text(name) ?? 'a tool', input }]
+  })
+}
+
+function toolResult(part: Fields): AgentEvent[] {
+  if (part['type'] !== 'tool_result') return []
+  return [{ type: 'tool.ended', toolCallId: text(part['tool_use_id']) ?? '', isError: part['is_error'] === true }]
+}
+
+/** `subtype` says "success" even of a failure: `is_error` decides. */
+function result(record: Fields): AgentEvent[] {
+  const said = text(record['result'])
+  const used = fields(record['usage'])
+  // claude counts what its cache read and wrote apart; qwen counts it in, and names no `cache_creation_input_tokens`.
+  const cached =
+    used['cache_creation_input_tokens'] === undefined
+      ? 0
+      : tokens(used['cache_creation_input_tokens']) + tokens(used['cache_read_input_tokens'])
+  const counted = usage(tokens(used['input_tokens']) + cached, tokens(used['output_tokens']), record['total_cost_usd'])
+  if (record['is_error'] !== true) {
+    return [counted, { type: 'agent.end', ok: true, ...(said !== undefined && { text: said }) }]
+  }
+  const errors = Array.isArray(record['errors']) ? record['errors'].map(String).join('; ') : undefined
+  const message =
+    text(fields(record['error'])['message']) ?? said ?? errors ?? text(record['subtype']) ?? 'the agent failed'
+  const kind = failureKind(message, number(record['api_error_status']))
+  return [counted, { type: 'agent.end', ok: false, error: { kind, message } }]
+}
+
+/** A subscription's limit: `resetsAt` is in seconds. While it is not reached there is nothing to tell. */
+function rateLimit(info: Fields): AgentEvent[] {
+  if (info['status'] !== 'rejected') return []
+  const seconds = number(info['resetsAt'])
+  const resetsAt =
+    seconds !== undefined && seconds > 0 && seconds < 1e11 ? new Date(seconds * 1_000).toISOString() : undefined
+  return [compact<Retry>({ type: 'agent.retry', status: 429, message: 'usage limit reached', resetsAt })]
+}

@@ -1,0 +1,33 @@
+import { failureKind } from '../failures.ts'
+import { fields, lineDecoder, session, text, tokens, usage } from './record.ts'
+
+/** `gemini -o stream-json` of gemini 0.61. A command that failed is a "success" here. */
+export const decodeGemini = lineDecoder((record) => {
+  switch (record['type']) {
+    case 'init':
+      return session(record['session_id'])
+    case 'message':
+      return record['role'] === 'assistant'
+        ? [{ type: 'agent.message', text: text(record['content']) ?? '', delta: true }]
+        : [] // our own words
+    case 'tool_use': {
+      const { tool_id: id, tool_name: name, parameters: input } = record
+      return [{ type: 'tool.started', toolCallId: text(id) ?? '', name: text(name) ?? 'a tool', input }]
+    }
+    case 'tool_result':
+      return [
+        { type: 'tool.ended', toolCallId: text(record['tool_id']) ?? '', isError: record['status'] !== 'success' },
+      ]
+    case 'error':
+      return [{ type: 'log', message: text(record['message']) ?? 'an error without a message' }]
+    case 'result': {
+      const stats = fields(record['stats'])
+      const counted = usage(tokens(stats['input_tokens']), tokens(stats['output_tokens']))
+      if (record['status'] === 'success') return [counted, { type: 'agent.end', ok: true }]
+      const message = text(fields(record['error'])['message']) ?? 'the agent failed'
+      return [counted, { type: 'agent.end', ok: false, error: { kind: failureKind(message), message } }]
+    }
+    default:
+      return undefined
+  }
+})

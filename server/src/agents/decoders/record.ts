@@ -1,0 +1,73 @@
+import type { AgentEvent } from '../agent.ts'
+import { isConversationId } from '../events-format.ts'
+
+/** Characters of a line that cannot be read, kept in its `log` event. */
+const LOG_CHARACTERS = 500
+/** Characters of a record's type that are repeated in its `log` event. */
+const TYPE_CHARACTERS = 100
+
+/** A record as a program printed it: nothing is known of its fields. */
+export type Fields = Record<string, unknown>
+
+/** The fields of a value; of what is no object, none. */
+export function fields(value: unknown): Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {}
+}
+
+/** The objects of a list; of what is no list, none. */
+export function items(value: unknown): Fields[] {
+  return Array.isArray(value) ? value.map(fields) : []
+}
+
+export function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
+}
+
+export function number(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) ? value : undefined
+}
+
+/** A number of tokens; what is none counts nothing. */
+export function tokens(value: unknown): number {
+  const found = number(value) ?? 0
+  return Number.isSafeInteger(found) && found > 0 ? found : 0
+}
+
+/** Tokens and US dollars as one event. */
+export function usage(inputTokens: number, outputTokens: number, cost?: unknown): AgentEvent {
+  const costUsd = number(cost) ?? null
+  return { type: 'usage', inputTokens, outputTokens, costUsd: costUsd !== null && costUsd >= 0 ? costUsd : null }
+}
+
+/** The conversation, when its id is one that can safely be an argument later; else nothing. */
+export function session(id: unknown): AgentEvent[] {
+  return isConversationId(id) ? [{ type: 'agent.session', conversationId: id }] : []
+}
+
+/** The event without the fields that are undefined. */
+export function compact<T extends object>(event: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(event).filter(([, value]) => value !== undefined)) as T
+}
+
+/**
+ * A decoder of lines out of one of records. A line that is no JSON object is one `log` event; so is a record that the
+ * decoder does not know (undefined), with `code: "unknown_record"`. Never throws.
+ */
+export function lineDecoder(decode: (record: Fields) => AgentEvent[] | undefined): (line: string) => AgentEvent[] {
+  return (line) => {
+    try {
+      const record: unknown = JSON.parse(line)
+      if (typeof record === 'object' && record !== null && !Array.isArray(record)) {
+        return decode(record as Fields) ?? [unknown(record as Fields)]
+      }
+    } catch {
+      // not JSON
+    }
+    return [{ type: 'log', message: line.slice(0, LOG_CHARACTERS) }]
+  }
+}
+
+function unknown({ type, subtype }: Fields): AgentEvent {
+  const name = [text(type) ?? 'none', text(subtype)].filter((part) => part !== undefined).join('/')
+  return { type: 'log', code: 'unknown_record', message: `a record of type "${name.slice(0, TYPE_CHARACTERS)}"` }
+}
