@@ -9,6 +9,8 @@ export const HOT_ROWS = 1_000
 export const HOT_AGE_MS = 7 * 24 * 60 * 60 * 1000
 /** Rows moved at a time. */
 const MOVE_ROWS = 100
+/** Milliseconds between two looks at what may move: a look costs as much as there are rows, so not at every change. */
+const TIDY_MS = 1_000
 
 /**
  * One table over a bounded hot set and an archive: lists page on from one into the other. Moving is archive first,
@@ -25,22 +27,24 @@ export function createArchivedTable<R extends { id: string }>(options: {
   /** False: no row like that is ever archived, so the archive need not be asked. */
   mayBeArchived: (where: Partial<R>) => boolean
   onError: (error: unknown) => void
-}): Table<R> & { settle(): Promise<void> } {
+}): Table<R> & {
+  /** Moves what is due now; nothing moves afterwards by itself. */
+  settle(): Promise<void>
+} {
   const { hot, archive, clock, endedAt, mayBeArchived, onError } = options
   let moving: Promise<void> | undefined
 
   async function move(): Promise<void> {
-    for (;;) {
-      const ended = [...hot.values()].flatMap((row) => {
-        const at = endedAt(row)
-        return at === undefined ? [] : [{ row, at }]
-      })
-      ended.sort((a, b) => byText(a.row.id, b.row.id))
-      const surplus = Math.max(0, ended.length - HOT_ROWS + MOVE_ROWS)
-      const tooOld = clock.now() - HOT_AGE_MS
-      const leaving = ended.filter(({ at }, i) => (ended.length > HOT_ROWS && i < surplus) || at < tooOld)
-      if (leaving.length === 0) return
-      const rows = leaving.slice(0, MOVE_ROWS).map(({ row }) => row)
+    const ended = [...hot.values()].flatMap((row) => {
+      const at = endedAt(row)
+      return at === undefined ? [] : [{ row, at }]
+    })
+    ended.sort((a, b) => byText(a.row.id, b.row.id))
+    const surplus = ended.length > HOT_ROWS ? ended.length - HOT_ROWS + MOVE_ROWS : 0
+    const tooOld = clock.now() - HOT_AGE_MS
+    const leaving = ended.filter(({ at }, i) => i < surplus || at < tooOld).map(({ row }) => row)
+    for (let i = 0; i < leaving.length; i += MOVE_ROWS) {
+      const rows = leaving.slice(i, i + MOVE_ROWS)
       await archive.append(rows)
       await Promise.all(rows.map((row) => hot.remove(row.id)))
     }
@@ -50,12 +54,16 @@ export function createArchivedTable<R extends { id: string }>(options: {
       .catch(onError) // the rows stay hot; the next change tries again
       .finally(() => (moving = undefined))
   }
+  let nextLook: NodeJS.Timeout | undefined
   let lastAgeCheck = clock.monotonic()
   function changed(): void {
     const hourly = clock.monotonic() - lastAgeCheck > 3_600_000
-    if (hot.size <= HOT_ROWS && !hourly) return
+    if (nextLook !== undefined || (hot.size <= HOT_ROWS && !hourly)) return
     lastAgeCheck = clock.monotonic()
-    tidy()
+    nextLook = setTimeout(() => {
+      nextLook = undefined
+      tidy()
+    }, TIDY_MS).unref()
   }
   tidy()
 
@@ -99,6 +107,9 @@ export function createArchivedTable<R extends { id: string }>(options: {
     },
     remove: async (id) => (await hot.remove(id)) || (await archive.remove(id)),
     async settle() {
+      clearTimeout(nextLook)
+      await moving
+      tidy()
       await moving
     },
   }
