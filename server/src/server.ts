@@ -1,5 +1,6 @@
 import { chmod, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Command } from './agents/agent.ts'
 import { createAgents } from './agents/agents.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Config } from './config.ts'
@@ -115,18 +116,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       busy: (wsId) => runs.activeIn(wsId) > 0,
     })
     let url = ''
-    const environmentOf = ({
-      taskId,
-      wsId,
-      adapter,
-    }: {
-      taskId: string
-      wsId: string
-      adapter: Record<string, string>
-    }) =>
+    const environmentOf = ({ taskId, wsId, command }: { taskId: string; wsId: string; command: Command }) =>
       agentEnvironment({
         server: environment,
-        adapter,
+        adapter: command.env,
+        pass: command.passEnv ?? [],
         own: { POSTERN_URL: url, POSTERN_RUN_ID: taskId, POSTERN_WORKSPACE_ID: wsId },
         binDirectory,
       })

@@ -1,7 +1,8 @@
-import { readFile, readdir } from 'node:fs/promises'
+import { readFile, readdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { findProgram } from '../src/process/program.ts'
 import { cli as startAndEnd, stable, startCli, terminal, type Ran } from './cli-process.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
@@ -12,10 +13,20 @@ const python = !(await execa('python3', ['--version'], { reject: false })).faile
 /** What a hostile or careless agent prints: clipboard, screen, colour, a line drawn over. */
 const RUDE = '\u001b]52;c;cm0gLXJm\u0007\u001b[2J\u001b[31mred\u001b[0m\rover'
 
+/** What the server finds on its PATH: the golden files must not depend on the agents of the machine. */
+const PROGRAMS = ['git', 'sh', 'printf']
+
 let server: TestServer
+let programs: Awaited<ReturnType<typeof temporaryDirectory>>
 const workspace = 'ws-news'
 beforeAll(async () => {
+  programs = await temporaryDirectory()
+  for (const name of PROGRAMS) {
+    const found = await findProgram(name, process.env['PATH'] ?? '')
+    if (found) await symlink(found.path, join(programs.path, name))
+  }
   server = await startTestServer({
+    environment: { PATH: programs.path },
     config: {
       maxRuns: 4,
       agents: { rude: { command: ['printf', '%s', RUDE] }, loud: { command: ['sh', '-c', 'echo out; echo err >&2'] } },
@@ -25,6 +36,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await server[Symbol.asyncDispose]()
+  await programs[Symbol.asyncDispose]()
 })
 
 const cli = (args: string[], more: { env?: Record<string, string>; stdin?: string } = {}): Promise<Ran> =>

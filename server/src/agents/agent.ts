@@ -65,6 +65,8 @@ export interface Agent {
   readonly program: string | null
   /** Arguments that make the program print its version; null: it has none to ask. */
   readonly versionArgs: string[] | null
+  /** True: somebody named it in `config.json`. */
+  readonly configured?: boolean
   readonly live: boolean
   readonly resume: boolean
   readonly models: boolean

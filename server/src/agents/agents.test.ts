@@ -4,6 +4,8 @@ import type { Clock } from '../clock.ts'
 import type { HeadlessTask } from './agent.ts'
 import { createAgents } from './agents.ts'
 
+const BUILT_IN = ['claude', 'codex', 'opencode', 'pi', 'gemini', 'qwen', 'demo', 'shell']
+
 const task: HeadlessTask = {
   prompt: '--version',
   cwd: '/workspace',
@@ -84,15 +86,15 @@ describe('a configured agent', () => {
 
   test('may take the place of a built-in one', () => {
     const { table } = house({ demo: { command: ['my-demo'], title: 'Mine' } })
-    expect(table.all().map(({ id }) => id)).toEqual(['demo', 'shell'])
+    expect(table.all().map(({ id }) => id)).toEqual(BUILT_IN)
     expect(table.find('demo')).toMatchObject({ title: 'Mine', program: 'my-demo' })
   })
 })
 
 describe('the built-in agents', () => {
-  test('are the demo agent, a child like any other, and the shell, which is never headless', () => {
+  test('are the known programs, the demo agent, a child like any other, and the shell, which is never headless', () => {
     const { table } = house({})
-    expect(table.all().map(({ id }) => id)).toEqual(['demo', 'shell'])
+    expect(table.all().map(({ id }) => id)).toEqual(BUILT_IN)
     expect(table.find('shell')).not.toHaveProperty('headless')
     expect(table.find('demo')?.hasModel).toBe(false)
     const command = table.find('demo')?.headless?.compose({ ...task, permissions: 'ask', conversationId: 'c-1' })
@@ -103,6 +105,14 @@ describe('the built-in agents', () => {
 })
 
 describe('what is installed', () => {
+  test('is told of the known programs with the version they print, or with how to install them', async () => {
+    const { table } = house({}, ['codex'])
+    const found = Object.fromEntries((await table.info()).map((info) => [info.id, info]))
+    expect(found['codex']).toMatchObject({ installed: true, program: '/usr/bin/codex', live: false, hint: null })
+    expect(found['codex']?.version).not.toBeNull()
+    expect(found['pi']?.hint).toMatch(/not on the server's PATH; npm install -g @earendil-works\/pi-coding-agent@/)
+  })
+
   test('is told with its path, or with what to do', async () => {
     const { table } = house({ here: { command: ['here'], acp: true }, gone: { command: ['gone'] } }, ['here'])
     const found = Object.fromEntries((await table.info()).map((info) => [info.id, info]))

@@ -1,7 +1,9 @@
 import type { Clock } from '../clock.ts'
 import type { AgentInfo, CommandAgentConfig } from '../model.ts'
 import type { Agent } from './agent.ts'
+import { DEFINITIONS } from './adapters.ts'
 import { commandAgent } from './command.ts'
+import { programAgent } from './definition.ts'
 import { demoAgent } from './demo.ts'
 import { shellAgent } from './shell.ts'
 import type { Agents } from './types.ts'
@@ -21,7 +23,12 @@ export function createAgents(deps: {
   askVersion: (program: string, args: string[]) => Promise<string | undefined>
 }): Agents {
   const { configured, clock, findProgram, askVersion } = deps
-  const table = new Map<string, Agent>([demoAgent(deps.demoHome), shellAgent].map((agent) => [agent.id, agent]))
+  const table = new Map<string, Agent>(
+    [...DEFINITIONS.map((one) => programAgent(one)), demoAgent(deps.demoHome), shellAgent].map((agent) => [
+      agent.id,
+      agent,
+    ]),
+  )
   for (const [id, config] of Object.entries(configured)) table.set(id, commandAgent(id, config))
   let known: { at: number; info: Promise<AgentInfo[]> } | undefined
 

@@ -26,6 +26,7 @@ export function commandAgent(id: string, config: CommandAgentConfig): Agent {
     title: config.title ?? id,
     program,
     versionArgs: null, // of an arbitrary program nobody knows how to ask
+    configured: true,
     live: acp,
     resume: resume !== undefined,
     models: model !== undefined,

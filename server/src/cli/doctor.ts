@@ -125,12 +125,15 @@ async function server(context: Context, dataDir: string): Promise<Finding[]> {
     const postern = await context.connect()
     const { agents } = await postern.agents.list().page()
     const missing = agents.filter((agent) => !agent.installed)
+    const config = await loadConfig({ flags: context.dataFlag, env: process.env }).catch(() => undefined)
+    const isConfigured = ({ id }: { id: string }): boolean => config?.agents[id] !== undefined
     return [
       finding('server', true, `${postern.url} answers`, ''),
       finding('agents', true, `${agents.length - missing.length} of ${agents.length} found`, ''),
-      ...missing.map((agent) =>
-        finding(`agent ${agent.id}`, false, 'not found', inert(agent.hint ?? 'install it', true)),
-      ),
+      // Of the agents that Postern knows nobody needs all; one that somebody named is meant to be there.
+      ...missing
+        .filter(isConfigured)
+        .map((agent) => finding(`agent ${agent.id}`, false, 'not found', inert(agent.hint ?? 'install it', true))),
     ]
   } catch (error) {
     if (!(error instanceof ConnectionError)) {

@@ -40,6 +40,15 @@ test('nobody may set what changes the program, what it loads or who it is', () =
   })
 })
 
+test('the keys that an agent asks for pass where they are set, those of another agent do not', () => {
+  const server = { ANTHROPIC_API_KEY: 'mine', OPENAI_API_KEY: 'of-another', LD_PRELOAD: 'x', HOME: '/home/me' }
+  const pass = ['ANTHROPIC_API_KEY', 'ANTHROPIC_BASE_URL', 'LD_PRELOAD']
+  const expected = { HOME: '/home/me', ANTHROPIC_API_KEY: 'mine', TERM: 'dumb', PATH: '/b', ...own }
+  expect(agentEnvironment({ server, adapter: {}, pass, own, binDirectory: '/b' })).toEqual(expected)
+  const adapter = { ANTHROPIC_API_KEY: 'of-the-adapter' }
+  expect(agentEnvironment({ server, adapter, pass, own, binDirectory: '/b' })).toEqual({ ...expected, ...adapter })
+})
+
 test('locale, proxies and homes pass; the adapter wins over them', () => {
   const server = { LANG: 'de_DE.UTF-8', LC_ALL: 'C', XDG_CONFIG_HOME: '/x', https_proxy: 'http://p', TMPDIR: '/tmp' }
   const found = agentEnvironment({ server, adapter: { XDG_CONFIG_HOME: '/y' }, own, binDirectory: '/b' })

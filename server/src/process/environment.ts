@@ -16,7 +16,7 @@ const PASSED_PATTERN = /^(LC_[A-Z]+|XDG_[A-Z]+_HOME)$/
 const NEVER =
   /^(POSTERN_.*|PATH|NODE_.*|npm_.*|LD_.*|DYLD_.*|BASH_ENV|ENV|PROMPT_COMMAND|PS4|SHELLOPTS|BASHOPTS|ZDOTDIR|PYTHON.*|PERL5.*|RUBYOPT|JAVA_TOOL_OPTIONS|GIT_.*|NOTIFY_SOCKET|LISTEN_.*|INVOCATION_ID|JOURNAL_STREAM)$/
 
-/** True for a name that an adapter or credential may set. */
+/** True for a name that an adapter or credential may set, and an adapter may let through. */
 export const maySet = (name: string): boolean => !NEVER.test(name)
 
 /** What one agent process gets beside what passes from the server. */
@@ -29,19 +29,26 @@ export interface OwnVariables {
 }
 
 /**
- * The environment of an agent: an allow-list of the server's, the adapter's own variables, ours. `PATH` begins with
+ * The environment of an agent: an allow-list of the server's, what this adapter asks for of the server's, the adapter's own
+ * variables, ours. `PATH` begins with
  * `binDirectory` and keeps absolute entries only. Adapter variables that nobody may set are dropped.
  */
 export function agentEnvironment(options: {
   server: Record<string, string | undefined>
   adapter: Record<string, string>
+  /** Names that pass as well where they are set: the keys of this agent. */
+  pass?: string[]
   own: OwnVariables
   binDirectory: string
 }): Record<string, string> {
-  const { server, adapter, own, binDirectory } = options
+  const { server, adapter, pass = [], own, binDirectory } = options
   const result: Record<string, string> = {}
   for (const [name, value] of Object.entries(server)) {
     if (value !== undefined && (PASSED.has(name) || PASSED_PATTERN.test(name))) result[name] = value
+  }
+  for (const name of pass) {
+    const value = server[name]
+    if (value !== undefined && maySet(name)) result[name] = value
   }
   for (const [name, value] of Object.entries(adapter)) if (maySet(name)) result[name] = value
   return { ...result, ...own, TERM: 'dumb', PATH: searchPath(server, binDirectory) }

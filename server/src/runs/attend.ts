@@ -38,7 +38,7 @@ export interface AttendDeps {
   liveFiles: LiveFiles
   /** Absolute path of a program, or undefined. */
   findProgram(name: string): Promise<string | undefined>
-  environment(task: { taskId: string; wsId: string; adapter: Record<string, string> }): Record<string, string>
+  environment(task: { taskId: string; wsId: string; command: Command }): Record<string, string>
   runDirectory: (taskId: string) => string
 }
 
@@ -94,7 +94,7 @@ export function createAttendant(deps: AttendDeps) {
       program,
       args: command.args,
       cwd: changes.directory,
-      env: deps.environment({ taskId: row.id, wsId: row.wsId, adapter: command.env }),
+      env: deps.environment({ taskId: row.id, wsId: row.wsId, command }),
       stdin: command.stdin,
       timeoutMs: row.timeoutMs,
       idleTimeoutMs: row.idleTimeoutMs,

@@ -34,6 +34,16 @@ describe('a run succeeded', () => {
   })
 })
 
+test('an agent that is not logged in says what to do, however much it complains', () => {
+  const fold = createFold({ tokens: 'step', cost: 'step' })
+  fold.add({ type: 'agent.retry', status: 401, message: 'no '.repeat(300), fatal: true })
+  const rest = { endsWithRecord: true, stderr: '', timeoutMs: 1, idleTimeoutMs: null, loginHint: 'run "x login"' }
+  const found = judge({ exit: { ...exited, reason: 'fatal', exitCode: 143 }, folded: fold.state, ...rest })
+  expect(found).toMatchObject({ status: 'failed', reason: 'agent_not_logged_in' })
+  expect(found.detail).toMatch(/^no no .*; run "x login"$/)
+  expect(found.detail).toHaveLength(500)
+})
+
 describe('a run failed', () => {
   test('by the error of its record, whatever it exited with', () => {
     const reasons = (['auth', 'rate_limit', 'provider', 'agent'] as const).map(

@@ -12,6 +12,9 @@ export interface Verdict {
   detail: string | null
 }
 
+/** Characters of the sentence for people. */
+const DETAIL_CHARACTERS = 500
+
 const REASONS: Record<FailureKind, RunReason> = {
   auth: 'agent_not_logged_in',
   rate_limit: 'rate_limited',
@@ -27,16 +30,17 @@ export function judge(input: {
   exit: Exit
   folded: Folded
   endsWithRecord: boolean
+  /** What to do about `agent_not_logged_in`. */
+  loginHint?: string | undefined
   stderr: string
   timeoutMs: number
   idleTimeoutMs: number | null
 }): Verdict {
   const { exit, folded, endsWithRecord, stderr } = input
-  const failed = (reason: RunReason, detail: string): Verdict => ({
-    status: 'failed',
-    reason,
-    detail: detail.slice(0, 500),
-  })
+  const failed = (reason: RunReason, detail: string): Verdict => {
+    const next = reason === 'agent_not_logged_in' && input.loginHint ? `; ${input.loginHint}` : ''
+    return { status: 'failed', reason, detail: detail.slice(0, DETAIL_CHARACTERS - next.length) + next }
+  }
   const inTool = folded.openTool === null ? '' : `, in tool ${folded.openTool.slice(0, 100)}`
   const reported = folded.fatal ?? folded.end?.error
   switch (exit.reason) {

@@ -1,5 +1,6 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Command } from '../agents/agent.ts'
 import { createFold } from '../agents/fold.ts'
 import type { Agents } from '../agents/types.ts'
 import { newId, type Clock } from '../clock.ts'
@@ -27,7 +28,7 @@ export function createProbe(deps: {
   /** Where its empty directories are made. */
   directory: string
   findProgram(name: string): Promise<string | undefined>
-  environment(task: { taskId: string; wsId: string; adapter: Record<string, string> }): Record<string, string>
+  environment(task: { taskId: string; wsId: string; command: Command }): Record<string, string>
 }): (agentId: string, signal: AbortSignal) => Promise<AgentProbe> {
   const { agents, processes, dispatch, clock } = deps
 
@@ -74,12 +75,12 @@ export function createProbe(deps: {
       signal.addEventListener('abort', onHangUp, { once: true })
       let stdout = ''
       let stderr = ''
-      const { ended } = processes.supervise({
+      const supervised = processes.supervise({
         mark: taskId,
         program,
         args: command.args,
         cwd: directory,
-        env: deps.environment({ taskId, wsId: 'ws-probe', adapter: command.env }),
+        env: deps.environment({ taskId, wsId: 'ws-probe', command }),
         stdin: command.stdin,
         timeoutMs: PROBE_TIMEOUT_MS,
         idleTimeoutMs: null,
@@ -91,13 +92,15 @@ export function createProbe(deps: {
           else
             for (const line of splitter.push(chunk))
               if (!line.tooLong) for (const event of headless.decode(line.text)) fold.add(event)
+          if (fold.state.fatal) supervised.stop('fatal')
         },
       })
-      const exit = await ended
+      const exit = await supervised.ended
       signal.removeEventListener('abort', onHangUp)
       const { endsWithRecord } = headless
       const limits = { timeoutMs: PROBE_TIMEOUT_MS, idleTimeoutMs: null }
-      const verdict = judge({ exit, folded: fold.state, endsWithRecord, stderr, ...limits })
+      const { loginHint } = agent
+      const verdict = judge({ exit, folded: fold.state, endsWithRecord, loginHint, stderr, ...limits })
       const text = headless.output === 'text' ? stdout : fold.state.text
       return answer(verdict.status === 'succeeded', verdict.reason, verdict.detail, text)
     } finally {

@@ -13,7 +13,7 @@ import { createWorkspaces } from './workspaces.ts'
 const known = [
   { id: 'demo', hasModel: false, headless: {} },
   { id: 'shell', hasModel: false },
-  { id: 'echo', hasModel: true, headless: {} },
+  { id: 'echo', configured: true, hasModel: true, headless: {} },
 ]
 
 interface House extends AsyncDisposable {
@@ -66,7 +66,7 @@ const refusal = (code: string, text = ''): unknown =>
   expect.objectContaining({ code, message: expect.stringContaining(text) as string })
 
 describe('a workspace without a path', () => {
-  test('gets a private directory with a repository, and every agent, those with a model first', async () => {
+  test('gets a private directory with a repository, and every agent, configured ones first', async () => {
     await using place = await house()
     const { workspace } = await place.workspaces.create({ tag: 'My News' })
     const path = join(await realpath(place.dataDir), 'workspaces', 'ws-my-news')
@@ -76,6 +76,13 @@ describe('a workspace without a path', () => {
     expect(await readdir(path)).toEqual(['.git'])
     expect((await stat(path)).mode & 0o777).toBe(0o700)
     expect(await place.workspaces.directory(workspace.id)).toBe(path)
+  })
+
+  test('does not run by default what may not be installed', async () => {
+    const real = { id: 'real', hasModel: true, headless: {} }
+    await using place = await house([real, ...known.slice(0, 2)])
+    const { workspace } = await place.workspaces.create({ tag: 'x' })
+    expect(workspace).toMatchObject({ agents: ['demo', 'real'], defaultAgent: 'demo' })
   })
 
   test('runs the demo agent where there is no other', async () => {

@@ -12,7 +12,7 @@ const MAX_SUFFIX = 1_000
 
 /** What a workspace needs to know of agents. */
 interface KnownAgents {
-  all(): { id: string; hasModel: boolean; headless?: unknown }[]
+  all(): { id: string; configured?: boolean; hasModel: boolean; headless?: unknown }[]
   find(id: string): unknown
 }
 
@@ -70,10 +70,14 @@ export function createWorkspaces(deps: {
     return { agents: enabled, defaultAgent }
   }
 
-  /** Every agent that can do runs; those with a model come before the one without. */
+  /**
+   * Every agent that can do runs. The first becomes the default one, so it must be there: what somebody configured, else
+   * the demo agent, which is part of us; of the others nobody knows here whether they are installed.
+   */
   function everyAgent(): string[] {
     const able = agents.all().filter((agent) => agent.headless)
-    return [...able.filter((agent) => agent.hasModel), ...able.filter((agent) => !agent.hasModel)].map(({ id }) => id)
+    const rank = (agent: (typeof able)[number]): number => (agent.configured ? 0 : agent.hasModel ? 2 : 1)
+    return able.toSorted((one, other) => rank(one) - rank(other)).map(({ id }) => id)
   }
 
   const exists = (what: string, id: string): DomainError =>
