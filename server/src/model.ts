@@ -207,6 +207,9 @@ export const Run = z
   .meta({ id: 'Run', description: 'One headless execution of one prompt.' })
 export type Run = z.infer<typeof Run>
 
+const Totals = z.object({ inputTokens: z.int().min(0), outputTokens: z.int().min(0), costUsd: z.number().min(0) })
+export type Totals = z.infer<typeof Totals>
+
 /** What the store keeps of a run: small, whatever the size of its prompt and reply (docs/architecture.md 5). */
 export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resumable: true }).extend({
   id: TaskId,
@@ -218,6 +221,8 @@ export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resum
   acceptedAs: z.enum(['queued', 'running']),
   /** The agent's own name for the conversation, once it has said it. */
   conversationId: z.string().nullable(),
+  /** What the agent has counted in this conversation up to now, where its figures grow from run to run. */
+  totals: Totals.optional(),
 })
 export type RunRow = z.infer<typeof RunRow>
 

@@ -3,7 +3,7 @@ import { createFold } from '../agents/fold.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import { TERMINAL_EVENT, type NewEvent, type RunRow, type Workspace } from '../model.ts'
+import { TERMINAL_EVENT, type NewEvent, type RunRow, type Totals, type Workspace } from '../model.ts'
 import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
@@ -11,6 +11,7 @@ import { beginChanges, type Changes } from './changes.ts'
 import { judge, type Verdict } from './outcome.ts'
 import type { RunGit } from './ports.ts'
 import { createRecorder } from './recorder.ts'
+import { ownUsage } from './totals.ts'
 import { Unstartable } from './unstartable.ts'
 import { keepText, REPLY_FILE } from './view.ts'
 
@@ -40,7 +41,9 @@ export function createWorker(
     void log([{ type: 'run.started', agent: agent.id, wsId: row.wsId, timeoutMs: row.timeoutMs }])
 
     const headless = agent.headless
-    const fold = createFold(headless?.usage ?? { tokens: 'total', cost: 'total' })
+    const counting = headless?.usage ?? ({ tokens: 'total', cost: 'total' } as const)
+    const fold = createFold(counting)
+    let before: Totals | undefined
     let exit: Exit | undefined
     let verdict: Verdict
     let changes: Changes | undefined
@@ -52,6 +55,7 @@ export function createWorker(
       const worktreePath = deps.worktreePath(row.id)
       changes = await beginChanges({ git, disk, runDirectory: directory, worktreePath }, row, cwd)
       const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
+      if (conversationId !== null) before = (await runs.list({ where: { conversationId }, limit: 1 }))[0]?.totals
       const command = headless.compose({
         prompt,
         cwd: changes.directory,
@@ -67,6 +71,7 @@ export function createWorker(
         exit,
         folded: fold.state,
         endsWithRecord: headless.endsWithRecord,
+        loginHint: agent.loginHint,
         stderr,
         timeoutMs: row.timeoutMs,
         idleTimeoutMs: row.idleTimeoutMs,
@@ -97,7 +102,7 @@ export function createWorker(
         result: await keepReply(directory, reply),
         exitCode: exit?.exitCode ?? null,
         signal: exit?.signal ?? null,
-        usage: fold.state.usage,
+        ...ownUsage(fold.state.usage, counting, before),
         git: gitState,
         conversationId: fold.state.conversationId,
         survivors: exit?.survivors ?? 0,

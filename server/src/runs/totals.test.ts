@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import type { Usage } from '../model.ts'
+import { ownUsage } from './totals.ts'
+
+const reported = (inputTokens: number, outputTokens: number, costUsd: number | null = null): Usage => ({
+  inputTokens,
+  outputTokens,
+  costUsd,
+  source: 'agent_reported',
+})
+
+test('figures of the run itself stay as they are, and leave nothing for the next', () => {
+  const counting = { tokens: 'step', cost: 'total' } as const
+  expect(ownUsage(reported(3, 2, 1), counting, undefined)).toEqual({ usage: reported(3, 2, 1) })
+})
+
+test('of totals of the conversation a run counts what it added', () => {
+  const counting = { tokens: 'conversation', cost: 'total' } as const
+  const first = ownUsage(reported(210, 41), counting, undefined)
+  expect(first).toEqual({ usage: reported(210, 41), totals: { inputTokens: 210, outputTokens: 41, costUsd: 0 } })
+  const second = ownUsage(reported(310, 61), counting, first.totals)
+  expect(second).toEqual({ usage: reported(100, 20), totals: { inputTokens: 310, outputTokens: 61, costUsd: 0 } })
+})
+
+test('tokens of a turn and cost of the conversation go together', () => {
+  const counting = { tokens: 'total', cost: 'conversation' } as const
+  const first = ownUsage(reported(330, 63, 0.00258), counting, undefined)
+  const second = ownUsage(reported(100, 20, 0.0033799999999999998), counting, first.totals)
+  expect(second.usage).toEqual(reported(100, 20, 0.0008))
+})
+
+test('a run that reported nothing hands on what was before; a total that shrank is taken for the run’s own', () => {
+  const counting = { tokens: 'conversation', cost: 'conversation' } as const
+  const before = { inputTokens: 10, outputTokens: 5, costUsd: 1 }
+  const none: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
+  expect(ownUsage(none, counting, before)).toEqual({ usage: none, totals: before })
+  expect(ownUsage(reported(4, 2, 0.5), counting, before).usage).toEqual(reported(4, 2, 0.5))
+})
