@@ -163,7 +163,7 @@ async function showNext({ postern, context }: Stage): Promise<void> {
   screen.print(
     found
       ? `  ${me} run "Explain this repository" -w ${WORKSPACE} -a ${found.id} --wait   (${found.id} found)`
-      : `  ${me} run "Look around" -w ${WORKSPACE} --wait   (agents with a model: name them in config.json)`,
+      : `  ${me} run "Look around" -w ${WORKSPACE} --wait   (agents with a model: ${me} agents)`,
   )
   screen.print(`  documents: ${postern.url}/docs`)
 }
