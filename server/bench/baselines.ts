@@ -36,6 +36,7 @@ if (kind === 'http') {
   const [count = 0, size = 0, pauseMs = 0] = process.argv.slice(3).map(Number)
   const server = createServer((_, response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.flushHeaders()
     readers.add(response)
     response.on('close', () => readers.delete(response))
   })
