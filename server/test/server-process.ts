@@ -6,6 +6,11 @@ import { fileURLToPath } from 'node:url'
 
 const PROGRAM = fileURLToPath(new URL('../bin/postern.mjs', import.meta.url))
 
+const alive = new Set<ChildProcess>()
+process.once('exit', () => {
+  for (const { pid } of alive) if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+})
+
 export interface ServerProcess {
   child: ChildProcess
   url: string
@@ -41,7 +46,14 @@ export async function tryServe(
   const from = performance.now()
   const command = [...under, ...postern, 'serve', '--port', '0', '--data', dataDir, ...args]
   const [program = '', ...rest] = command
-  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
+  // A group of its own, so that a test that fails leaves nothing behind, not even under strace.
+  const child = spawn(program, rest, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+    detached: true,
+  })
+  alive.add(child)
+  child.once('exit', () => alive.delete(child))
   let stdout = ''
   let stderr = ''
   child.stderr.on('data', (chunk) => (stderr = (stderr + String(chunk)).slice(-100_000)))

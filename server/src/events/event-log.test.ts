@@ -7,12 +7,22 @@ import { diskError, faultyDisk } from '../../test/faulty-disk.ts'
 import { temporaryDirectory } from '../../test/temporary.ts'
 import { systemDisk, type Disk } from '../store/disk.ts'
 import { createEventLog } from './event-log.ts'
+import type { EventLog } from './types.ts'
 
 async function open(disk: Disk = systemDisk) {
   const directory = await temporaryDirectory()
   const path = (log: string): string => join(directory.path, log, 'events.ndjson')
-  const make = () => createEventLog({ disk, clock: systemClock, path })
-  return { log: make(), again: make, path, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() }
+  const made: EventLog[] = []
+  const make = (): EventLog => {
+    const log = createEventLog({ disk, clock: systemClock, path })
+    made.push(log)
+    return log
+  }
+  async function dispose(): Promise<void> {
+    for (const log of made) await log.closeAll()
+    await directory[Symbol.asyncDispose]()
+  }
+  return { log: make(), again: make, path, [Symbol.asyncDispose]: dispose }
 }
 const never = new AbortController().signal
 
