@@ -45,7 +45,7 @@ export async function openStore(options: {
     disk,
     directory: join(dataDir, 'archive'),
     schema: RunRow,
-    indexed: ['wsId', 'status', 'agent'],
+    indexed: ['wsId', 'status', 'agent', 'conversationId'],
     onDamage: (message) => onTrouble(message),
   })
   const runs = createArchivedTable({
