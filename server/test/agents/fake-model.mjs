@@ -589,7 +589,7 @@ function route(method, p) {
   const g = /\/models\/([^:]+):(stream)?[gG]enerateContent$/.exec(p)
   if (g) return { d: 'gemini', model: g[1], stream: !!g[2] }
 }
-const server = http.createServer(async (req, res) => {
+async function answer(req, res) {
   const url = new URL(req.url, 'http://x')
   const p = url.pathname
   const n = ++seq
@@ -706,7 +706,8 @@ const server = http.createServer(async (req, res) => {
   const how = await d.stream(send, body, ev, u)
   if (how === 'drop') return res.destroy()
   res.end()
-})
+}
+const server = http.createServer((req, res) => void answer(req, res))
 server.listen(Number(process.argv[2] ?? process.env.PORT ?? 0), '127.0.0.1', () =>
   console.log(JSON.stringify({ port: server.address().port })),
 )
