@@ -25,7 +25,7 @@ export const systemClock: Clock = {
   },
 }
 
-export type IdPrefix = 'headless' | 'sess' | 'grant' | 'dlv' | 'inb' | 'req'
+export type IdPrefix = 'headless' | 'sess' | 'grant' | 'dlv' | 'perm' | 'inb'
 
 const ulid = monotonicFactory()
 

@@ -1,5 +1,13 @@
 import type { Event, NewEvent } from '../model.ts'
 
+/** Some events of a log, in order. */
+export interface EventPage {
+  events: Event[]
+  /** Pass as `after` to go on. */
+  nextAfter: number
+  lastSeq: number
+}
+
 /** Numbered events, a log per run. One writer per log; readers have cursors, not queues. Decision 0008. */
 export interface EventLog {
   /** Resolves with the last seq, once the events are on disk. Order of calls is order of seq. */

@@ -73,6 +73,7 @@ export const RESPONSE_HEADERS: Record<string, Json> = {
   },
 }
 
+const SESSION = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
 const TASK = 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'
 export const PARAMETER_EXAMPLES: Record<string, unknown> = { taskId: TASK, wsId: 'ws-news', agent: 'demo' }
 
@@ -192,6 +193,7 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'Enable it on the workspace, or name another agent.',
   },
   agent_not_headless: { detail: '`shell` cannot do runs', advice: 'Name an agent whose `headless` is true.' },
+  agent_not_live: { detail: '`shell` cannot hold sessions', advice: 'Name an agent whose `live` is true.' },
   model_not_supported: { detail: '`demo` cannot choose a model', advice: 'Leave `model` out.' },
   path_not_usable: {
     detail: 'the path is not a directory',
@@ -226,6 +228,9 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   },
   run_not_found: { detail: `no run \`${TASK}\``, advice: '`GET /api/headless` lists runs.' },
   agent_not_found: { detail: 'no agent `cluade`', advice: '`GET /api/agents` lists them.' },
+  session_not_found: { detail: `no session \`${SESSION}\``, advice: '`GET /api/sessions` lists them.' },
+  delivery_not_found: { detail: 'no such delivery', advice: 'List those of the grant.' },
+  request_not_found: { detail: 'no such permission request', advice: '`GET /api/requests` lists them.' },
   diff_not_available: { detail: 'the run has not ended', advice: 'Wait for the end; outside git there is no diff.' },
   method_not_allowed: {
     detail: 'DELETE is not possible here; possible: GET, HEAD, OPTIONS',
@@ -241,10 +246,17 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'Name a run whose `resumable` is true, or start a new one.',
   },
   not_retryable: { detail: 'the run has not ended', advice: 'Wait for the end, or cancel it.' },
+  steer_not_supported: {
+    detail: '`demo` cannot take a message in mid-turn',
+    advice: 'Send it with `delivery` `queue`, or `interrupt`.',
+  },
+  not_in_turn: { detail: 'the session is idle', advice: 'Send it with `delivery` `queue`.' },
+  request_answered: { detail: 'it was denied by the deadline', advice: 'The first answer wins; nothing changed.' },
   idempotency_in_flight: {
     detail: 'the first request with key "build-812" is still in flight',
     advice: 'Repeat it after `Retry-After`, with the same key.',
   },
+  session_ended: { detail: `\`${SESSION}\` ended 14 m ago`, advice: 'Open a new session; mint again.' },
   log_retired: { detail: 'the log was removed after 90 days', advice: 'The run itself stays readable.' },
   payload_too_large: {
     detail: `the body announces 2000000 bytes; the limit is ${LIMITS.bodyBytes}`,
@@ -262,6 +274,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   capacity_reached: {
     detail: '8 of 8 runs are active, 2 queued',
     advice: 'Repeat after `Retry-After`, or send `whenBusy: "queue"`.',
+  },
+  buffer_full: {
+    detail: '100 of 100 messages wait for the session',
+    advice: 'Repeat after `Retry-After`; nothing was stored.',
   },
   too_many_keys: {
     detail: '100000 of 100000 idempotency keys of the last 24 hours are in use',

@@ -1,3 +1,4 @@
+import type { EventPage } from '../events/types.ts'
 import type { Capacity, CreateRun, Event, IdempotencyScope, Run, RunStatus, Trigger } from '../model.ts'
 
 export type { IdempotencyScope } from '../model.ts'
@@ -24,13 +25,6 @@ export interface RunQuery {
   limit?: number
   /** `nextCursor` of the page before. */
   cursor?: string
-}
-
-export interface EventPage {
-  events: Event[]
-  /** Pass as `after` to go on. */
-  nextAfter: number
-  lastSeq: number
 }
 
 /** Raw output of one stream, on disk. */
