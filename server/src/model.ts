@@ -294,7 +294,7 @@ export const Event = z
     at: z.iso.datetime(),
     type: z.string().meta({
       description:
-        'Open-ended. `run.queued run.started run.ended`, `agent.message agent.thought`, `tool.started tool.ended`, `usage`, `output.text`, `log`.',
+        'Open-ended. `run.queued run.started run.ended`, `agent.message agent.thought agent.retry agent.waiting`, `tool.started tool.ended`, `usage`, `output.text`, `log`.',
       example: 'agent.message',
     }),
     text: z.string().optional(),

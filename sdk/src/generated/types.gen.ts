@@ -189,7 +189,7 @@ export type Event = {
     seq: number;
     at: string;
     /**
-     * Open-ended. `run.queued run.started run.ended`, `agent.message agent.thought`, `tool.started tool.ended`, `usage`, `output.text`, `log`.
+     * Open-ended. `run.queued run.started run.ended`, `agent.message agent.thought agent.retry agent.waiting`, `tool.started tool.ended`, `usage`, `output.text`, `log`.
      */
     type: string;
     text?: string;

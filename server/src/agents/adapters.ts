@@ -1,6 +1,6 @@
-import { decodeClaude } from './decoders/claude.ts'
+import { decodeClaude, decodeQwenStderr } from './decoders/claude.ts'
 import { decodeCodex } from './decoders/codex.ts'
-import { decodeGemini } from './decoders/gemini.ts'
+import { decodeGemini, decodeGeminiStderr } from './decoders/gemini.ts'
 import { decodeOpencode } from './decoders/opencode.ts'
 import { decodePi } from './decoders/pi.ts'
 import type { AgentDefinition } from './definition.ts'
@@ -105,6 +105,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     verified: '0.61.0',
     versionArgs,
     decode: decodeGemini,
+    decodeStderr: decodeGeminiStderr,
     args: ['-o', 'stream-json', ':permissions', ':model', ':resume'],
     model: ['-m', '{model}'],
     resume: ['-r', '{conversationId}'],
@@ -127,6 +128,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     verified: '0.24.4',
     versionArgs,
     decode: decodeClaude,
+    decodeStderr: decodeQwenStderr,
     args: ['-o', 'stream-json', ':permissions', ':model', ':resume'],
     model: ['-m', '{model}'],
     resume: ['--resume', '{conversationId}'],

@@ -41,9 +41,19 @@ export type AgentEvent =
       delayMs?: number
       status?: number
       message?: string
-      /** When a limit ends (RFC 3339), where the agent knows it. */
-      resetsAt?: string
       fatal?: boolean
+    }
+  | {
+      /** A retry that waits for a limit of the model's service: nothing is wrong, it lasts. */
+      type: 'agent.waiting'
+      kind: 'rate_limit'
+      attempt?: number
+      of?: number
+      delayMs?: number
+      status?: number
+      message?: string
+      /** When the limit ends (RFC 3339), where the agent knows it. */
+      resetsAt?: string
     }
   | { type: 'permission.denied'; name: string; message?: string }
   | ({ type: 'usage' } & Omit<Usage, 'source'>)
@@ -89,5 +99,7 @@ export interface Agent {
     usage: { tokens: Counting; cost: Counting }
     /** One line as events. Never throws: what it cannot read is one `log` event. */
     decode(line: string): AgentEvent[]
+    /** One line of stderr, where a program tells there what it tells nowhere else; mostly nothing. Never throws. */
+    decodeStderr?(line: string): AgentEvent[]
   }
 }

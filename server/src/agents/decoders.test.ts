@@ -75,6 +75,7 @@ function replay(one: Sample, seed = 1): { events: AgentEvent[]; folded: Folded; 
   const reason = REASONS[one.stoppedBy ?? ''] ?? 'exited'
   const exit = { reason, exitCode: one.exitCode, signal: one.signal, durationMs: 1, survivors: 0, error: null }
   const stderr = one.stderr ? read(one.stderr).toString('utf8') : ''
+  for (const line of stderr.split('\n')) events.push(...(definition.decodeStderr?.(line) ?? []))
   const times = { timeoutMs: 30_000, idleTimeoutMs: null }
   const verdict = judge({ exit, folded: fold.state, endsWithRecord: true, stderr, ...times })
   return { events, folded: fold.state, verdict }
@@ -123,15 +124,47 @@ describe('the events of a run', () => {
   })
 
   test('show every attempt, and a wrong key as one that is not to be repeated', () => {
-    expect(eventsOf('claude-429').filter((event) => event.type === 'agent.retry')).toHaveLength(2)
-    expect(eventsOf('claude-429')).toContainEqual(
-      expect.objectContaining({ type: 'agent.retry', attempt: 1, of: 2, status: 429, delayMs: 1_175 }),
+    expect(eventsOf('claude-500')).toContainEqual(
+      expect.objectContaining({ type: 'agent.retry', attempt: 1, of: 2, status: 500 }),
     )
     expect(eventsOf('claude-401')).toContainEqual(
       expect.objectContaining({ type: 'agent.retry', status: 401, fatal: true }),
     )
     expect(eventsOf('codex-401')).toContainEqual(expect.objectContaining({ type: 'agent.retry', attempt: 1, of: 2 }))
     expect(eventsOf('qwen-429')).toContainEqual(expect.objectContaining({ type: 'agent.retry', delayMs: 60_000 }))
+    expect(eventsOf('gemini-500')).toContainEqual(expect.objectContaining({ type: 'agent.retry', status: 500 }))
+  })
+
+  test('show a limit that is waited for as that, with all the program tells of it; opencode tells nothing', () => {
+    const waits = (agent: string) => eventsOf(`${agent}-429`).filter(({ type }) => type === 'agent.waiting')
+    const kind = 'rate_limit'
+    expect(waits('claude')).toEqual([
+      { type: 'agent.waiting', kind, attempt: 1, of: 2, delayMs: 1_175, status: 429, message: 'rate_limit' },
+      { type: 'agent.waiting', kind, attempt: 2, of: 2, delayMs: 1_248, status: 429, message: 'rate_limit' },
+    ])
+    expect(waits('codex')).toMatchObject([
+      { kind, attempt: 1, of: 2 },
+      { kind, attempt: 2, of: 2 },
+    ])
+    expect(waits('pi')).toMatchObject(
+      [2_000, 4_000, 8_000].map((delayMs, n) => ({ kind, attempt: n + 1, of: 3, delayMs })),
+    )
+    expect(waits('gemini')).toMatchObject([
+      { kind, attempt: 1, status: 429 },
+      { kind, attempt: 2, status: 429 },
+    ])
+    expect(waits('qwen')).toMatchObject([{ kind, attempt: 1, of: 10, delayMs: 60_000 }])
+    expect(waits('opencode')).toEqual([])
+    for (const agent of ['claude', 'codex', 'pi', 'gemini']) {
+      expect(eventsOf(`${agent}-429`).filter(({ type }) => type === 'agent.retry')).toEqual([])
+    }
+  })
+
+  test('have the time that the service asks codex to wait', () => {
+    const message = 'Reconnecting... 1/5 (Rate limit reached for gpt-5. Please try again in 1.25s.)'
+    expect(decoder('codex')(JSON.stringify({ type: 'error', message }))).toMatchObject([
+      { type: 'agent.waiting', attempt: 1, of: 5, delayMs: 1_250 },
+    ])
   })
 
   test('show a tool that was not allowed', () => {
@@ -167,7 +200,13 @@ test('what the cache gave counts as input, where the program counts it apart', (
 test('the end of a usage limit is told, when it is known', () => {
   const info = { status: 'rejected', resetsAt: 1_800_000_000 }
   expect(decoder('claude')(JSON.stringify({ type: 'rate_limit_event', rate_limit_info: info }))).toEqual([
-    { type: 'agent.retry', status: 429, message: 'usage limit reached', resetsAt: '2027-01-15T08:00:00.000Z' },
+    {
+      type: 'agent.waiting',
+      kind: 'rate_limit',
+      status: 429,
+      message: 'usage limit reached',
+      resetsAt: '2027-01-15T08:00:00.000Z',
+    },
   ])
   expect(decoder('claude')('{"type":"rate_limit_event","rate_limit_info":{"status":"allowed"}}')).toEqual([])
 })

@@ -25,6 +25,8 @@ export interface AgentDefinition {
   verified: string
   versionArgs: string[]
   decode: (line: string) => AgentEvent[]
+  /** Where it tells on stderr that it waits, and nowhere else. */
+  decodeStderr?: (line: string) => AgentEvent[]
   /** `:permissions`, `:model`, `:resumeCommand` and `:resume` stand for the lists of these names. */
   args: string[]
   /** With `{model}`. */
@@ -65,6 +67,7 @@ export function programAgent(definition: AgentDefinition, asRoot = process.getui
       endsWithRecord: true,
       usage: definition.usage,
       decode,
+      ...(definition.decodeStderr && { decodeStderr: definition.decodeStderr }),
     },
   }
 }

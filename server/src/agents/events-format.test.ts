@@ -45,3 +45,9 @@ test('a conversation id that could be taken for an option, or for several words,
 test('no line makes it throw', () => {
   assert(property(oneof(string(), json()), (line) => decodeEvents(line).length === 1))
 })
+
+test('a limit that is waited for has the time of its end, when that is a time', () => {
+  const waiting = { type: 'agent.waiting', delayMs: 5, resetsAt: '2027-01-15T08:00:00Z' }
+  expect(decode(waiting)).toEqual([{ ...waiting, kind: 'rate_limit' }])
+  expect(decode({ type: 'agent.waiting', resetsAt: 'tomorrow' })).toMatchObject([{ type: 'log' }])
+})

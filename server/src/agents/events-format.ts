@@ -43,6 +43,16 @@ const Line = z.discriminatedUnion('type', [
     message: z.string().optional(),
     fatal: z.boolean().optional(),
   }),
+  z.object({
+    type: z.literal('agent.waiting'),
+    kind: z.literal('rate_limit').default('rate_limit'),
+    attempt: z.int().optional(),
+    of: z.int().optional(),
+    delayMs: z.number().optional(),
+    status: z.int().optional(),
+    message: z.string().optional(),
+    resetsAt: z.iso.datetime({ offset: true }).optional(),
+  }),
   z.object({ type: z.literal('permission.denied'), name: z.string(), message: z.string().optional() }),
   z.object({
     type: z.literal('usage'),

@@ -51,7 +51,11 @@ export function describe(event: Event): string | undefined {
     case 'tool.ended':
       return `${event['isError'] === true ? '✗' : '✓'} ${field('output').slice(0, 160) || 'done'}`
     case 'agent.retry':
-      return `waiting: ${field('message')}`
+      return `trying again: ${field('message')}`
+    case 'agent.waiting': {
+      const until = event['resetsAt'] === undefined ? '' : `, until ${field('resetsAt')}`
+      return `waiting for the limit of the model's service${until}: ${field('message')}`
+    }
     case 'permission.denied':
       return `denied: ${field('name')} ${field('message')}`
     case 'log':

@@ -199,7 +199,11 @@ describe('faults', () => {
     await using where = await place()
     const first = await fault(where, '/limit 1')
     expect(first.exitCode).toBe(1)
-    expect(types(first)).toContain('agent.retry')
+    expect(first.events.find(({ type }) => type === 'agent.waiting')).toMatchObject({
+      kind: 'rate_limit',
+      status: 429,
+      resetsAt: expect.stringMatching(/^20\d\d-.*Z$/) as string,
+    })
     expect(first.events.at(-1)).toMatchObject({ ok: false, error: { kind: 'rate_limit' } })
     const later = await eventually(async () => {
       const done = await fault(where, '/limit 1')

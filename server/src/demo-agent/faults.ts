@@ -119,8 +119,9 @@ export const FAULTS: Record<string, Command> = {
     const resetAt = Number.isNaN(until) ? Date.now() + seconds * 1000 : until
     mkdirSync(stage.home, { recursive: true, mode: 0o700 })
     writeFileSync(file, String(resetAt), { mode: 0o600 })
-    const message = `usage limit reached, resets at ${new Date(resetAt).toISOString()}`
-    stage.retrying({ status: 429, delayMs: resetAt - Date.now(), message })
+    const resetsAt = new Date(resetAt).toISOString()
+    const message = `usage limit reached, resets at ${resetsAt}`
+    stage.retrying({ status: 429, delayMs: resetAt - Date.now(), message, resetsAt })
     ending.exitCode = 1
     ending.error = { kind: 'rate_limit', message }
   },

@@ -61,7 +61,7 @@ export async function runHeadless(options: {
     },
     tool,
     ask: async () => undefined,
-    retrying: (news) => emit({ type: 'agent.retry', ...news }),
+    retrying: (news) => emit({ type: 'agent.waiting', kind: 'rate_limit', ...news }),
     raw: (bytes) => void process.stdout.write(bytes),
   }
   async function tool({ name, input, needs, work }: ToolCall): Promise<{ ok: boolean; output: string }> {

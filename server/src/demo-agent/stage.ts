@@ -36,7 +36,7 @@ export interface Stage {
   /** Asks a person; undefined: there is nobody. */
   ask(question: string): Promise<boolean | undefined>
   /** News of a limit that was met. */
-  retrying(news: { status: number; delayMs: number; message: string }): void
+  retrying(news: { status: number; delayMs: number; message: string; resetsAt: string }): void
   /** Bytes on stdout as they are, which no protocol would send. */
   raw(bytes: string | Uint8Array): void
 }

@@ -84,6 +84,7 @@ export function createAttendant(deps: AttendDeps) {
     const stdout = createStreamOutput({ ...shared, stream: 'stdout' })
     const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
     const splitter = createLineSplitter()
+    const complaints = createLineSplitter()
     const text = createTextReporter(recorder)
     const settle = new AbortController()
     let settling: AbortController | undefined
@@ -106,7 +107,10 @@ export function createAttendant(deps: AttendDeps) {
       },
       async onOutput(stream, chunk) {
         control.live.lastActivityAt = isoTime(clock.now())
-        if (stream === 'stderr') return await stderr.write(chunk)
+        if (stream === 'stderr') {
+          await stderr.write(chunk)
+          return await hear(complaints.push(chunk))
+        }
         await stdout.write(chunk)
         if (agent.headless?.output === 'text') await text.push(chunk)
         else for (const line of splitter.push(chunk)) await take(line)
@@ -134,6 +138,12 @@ export function createAttendant(deps: AttendDeps) {
       }
       if (fold.state.fatal) supervised.stop('fatal')
       for (const event of decoded) if (isShown(event)) await show(event)
+    }
+    /** What some programs tell on stderr alone; the lines as such are in the raw output. */
+    async function hear(lines: Line[]): Promise<void> {
+      const { decodeStderr } = agent.headless ?? {}
+      if (!decodeStderr) return
+      for (const line of lines) if (!line.tooLong) for (const event of decodeStderr(line.text)) await show(event)
     }
     async function show(event: AgentEvent): Promise<void> {
       if (event.type === 'log' && logged++ >= MAX_LOG_EVENTS) {
@@ -163,6 +173,7 @@ export function createAttendant(deps: AttendDeps) {
     settle.abort()
     if (agent.headless?.output === 'text') await text.end()
     else for (const line of splitter.end()) await take(line)
+    await hear(complaints.end())
     if (exit.reason === 'not_started')
       throw new Unstartable('agent_not_startable', `"${agent.id}" could not be started (${exit.error})`)
     await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined) // only the kept tail can be missing

@@ -1,8 +1,18 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { compact, fields, items, lineDecoder, number, session, text, tokens, usage, type Fields } from './record.ts'
-
-type Retry = Extract<AgentEvent, { type: 'agent.retry' }>
+import {
+  again,
+  fields,
+  items,
+  lineDecoder,
+  number,
+  session,
+  text,
+  timeOfSeconds,
+  tokens,
+  usage,
+  type Fields,
+} from './record.ts'
 
 /** `--output-format stream-json` of claude 2.1, and of qwen 0.24, which prints the same records. */
 export const decodeClaude = lineDecoder((record) => {
@@ -31,26 +41,22 @@ function system(record: Fields): AgentEvent[] | undefined {
       return session(record['session_id'])
     case 'api_retry': {
       const status = number(record['error_status'])
-      const retry = compact<Retry>({
-        type: 'agent.retry',
-        attempt: number(record['attempt']),
-        of: number(record['max_retries']),
-        delayMs: number(record['retry_delay_ms']),
-        status,
-        message: text(record['error']),
-        // With a wrong key it would go on for three minutes.
-        fatal: status === 401 || status === 403 ? true : undefined,
-      })
-      return [retry]
-    }
-    case 'retry': // qwen
+      const { attempt, max_retries: of, retry_delay_ms: delayMs, error } = record
       return [
-        compact<Retry>({
-          type: 'agent.retry',
-          attempt: number(data['attempt']),
-          of: number(data['maxRetries']),
-          delayMs: number(data['delayMs']),
+        again({
+          attempt: number(attempt),
+          of: number(of),
+          delayMs: number(delayMs),
+          status,
+          message: text(error),
+          // With a wrong key it would go on for three minutes.
+          fatal: status === 401 || status === 403 ? true : undefined,
         }),
+      ]
+    }
+    case 'retry': // qwen, which tells the reason on stderr alone
+      return [
+        again({ attempt: number(data['attempt']), of: number(data['maxRetries']), delayMs: number(data['delayMs']) }),
       ]
     case 'permission_denied': {
       const message = text(record['message'])
@@ -112,8 +118,12 @@ function result(record: Fields): AgentEvent[] {
 /** A subscription's limit: `resetsAt` is in seconds. While it is not reached there is nothing to tell. */
 function rateLimit(info: Fields): AgentEvent[] {
   if (info['status'] !== 'rejected') return []
-  const seconds = number(info['resetsAt'])
-  const resetsAt =
-    seconds !== undefined && seconds > 0 && seconds < 1e11 ? new Date(seconds * 1_000).toISOString() : undefined
-  return [compact<Retry>({ type: 'agent.retry', status: 429, message: 'usage limit reached', resetsAt })]
+  return [again({ status: 429, message: 'usage limit reached', resetsAt: timeOfSeconds(number(info['resetsAt'])) })]
+}
+
+/** stderr of qwen 0.24: "Retrying in 60s (attempt 1/10): [API Error: 429 ...]". */
+export function decodeQwenStderr(line: string): AgentEvent[] {
+  const [, seconds, attempt, of, message] = /^Retrying in (\d+)s \(attempt (\d+)\/(\d+)\): (.{0,500})/.exec(line) ?? []
+  if (seconds === undefined) return []
+  return [again({ attempt: Number(attempt), of: Number(of), delayMs: Number(seconds) * 1_000, message })]
 }

@@ -1,6 +1,6 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { fields, lineDecoder, session, text, tokens, usage, type Fields } from './record.ts'
+import { again, fields, lineDecoder, session, text, tokens, usage, type Fields } from './record.ts'
 
 /** `codex exec --json` of codex 0.169. Its usage is the total of the thread. */
 export const decodeCodex = lineDecoder((record) => {
@@ -34,7 +34,13 @@ export const decodeCodex = lineDecoder((record) => {
 function trouble(message: string): AgentEvent {
   const [, attempt, of] = /(\d+)\/(\d+)/.exec(message) ?? []
   if (attempt === undefined || of === undefined) return { type: 'log', message }
-  return { type: 'agent.retry', attempt: Number(attempt), of: Number(of), message }
+  return again({ attempt: Number(attempt), of: Number(of), delayMs: delayIn(message), message })
+}
+
+/** "Please try again in 1.5s", which is the service's own advice. */
+function delayIn(message: string): number | undefined {
+  const [, amount, unit] = /try again in (\d+(?:\.\d+)?) ?(ms|s)\b/i.exec(message) ?? []
+  return amount === undefined ? undefined : Math.round(Number(amount) * (unit === 'ms' ? 1 : 1_000))
 }
 
 function isTool(item: Fields): boolean {

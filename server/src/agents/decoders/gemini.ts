@@ -1,5 +1,9 @@
+import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { fields, lineDecoder, session, text, tokens, usage } from './record.ts'
+import { again, fields, lineDecoder, session, text, tokens, usage } from './record.ts'
+
+/** Characters of a complaint that are repeated. */
+const MESSAGE_CHARACTERS = 300
 
 /** `gemini -o stream-json` of gemini 0.61. A command that failed is a "success" here. */
 export const decodeGemini = lineDecoder((record) => {
@@ -31,3 +35,10 @@ export const decodeGemini = lineDecoder((record) => {
       return undefined
   }
 })
+
+/** stderr: "Attempt 1 failed with status 429. Retrying with backoff... _ApiError: {...}"; stdout has nothing of it. */
+export function decodeGeminiStderr(line: string): AgentEvent[] {
+  const [, attempt, status] = /^Attempt (\d+) failed with status (\d{3})\. Retrying/.exec(line) ?? []
+  if (attempt === undefined) return []
+  return [again({ attempt: Number(attempt), status: Number(status), message: line.slice(0, MESSAGE_CHARACTERS) })]
+}

@@ -1,6 +1,6 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { compact, fields, items, lineDecoder, number, session, text, tokens, usage, type Fields } from './record.ts'
+import { again, fields, items, lineDecoder, number, session, text, tokens, usage, type Fields } from './record.ts'
 
 /** Records that tell nothing new. `message_update` repeats the whole message so far, each time. */
 const SILENT = new Set(
@@ -17,8 +17,7 @@ export const decodePi = lineDecoder((record) => {
       return session(record['id'])
     case 'auto_retry_start':
       return [
-        compact<Extract<AgentEvent, { type: 'agent.retry' }>>({
-          type: 'agent.retry',
+        again({
           attempt: number(record['attempt']),
           of: number(record['maxAttempts']),
           delayMs: number(record['delayMs']),

@@ -1,5 +1,6 @@
 import type { AgentEvent } from '../agent.ts'
 import { isConversationId } from '../events-format.ts'
+import { failureKind } from '../failures.ts'
 
 /** Characters of a line that cannot be read, kept in its `log` event. */
 const LOG_CHARACTERS = 500
@@ -47,6 +48,31 @@ export function session(id: unknown): AgentEvent[] {
 /** The event without the fields that are undefined. */
 export function compact<T extends object>(event: { [K in keyof T]: T[K] | undefined }): T {
   return Object.fromEntries(Object.entries(event).filter(([, value]) => value !== undefined)) as T
+}
+
+type Retry = Extract<AgentEvent, { type: 'agent.retry' }>
+type Waiting = Extract<AgentEvent, { type: 'agent.waiting' }>
+
+/** Another attempt of the agent: `agent.waiting` when it waits for a limit, else `agent.retry`. */
+export function again(facts: {
+  attempt?: number | undefined
+  of?: number | undefined
+  delayMs?: number | undefined
+  status?: number | undefined
+  message?: string | undefined
+  resetsAt?: string | undefined
+  /** It would go on repeating what repeating cannot mend. */
+  fatal?: true | undefined
+}): AgentEvent {
+  const { fatal, resetsAt, ...rest } = facts
+  return failureKind(facts.message ?? '', facts.status) === 'rate_limit'
+    ? compact<Waiting>({ type: 'agent.waiting', kind: 'rate_limit', ...rest, resetsAt })
+    : compact<Retry>({ type: 'agent.retry', ...rest, fatal })
+}
+
+/** The time that a number of seconds since 1970 stands for (RFC 3339); of what is none, undefined. */
+export function timeOfSeconds(seconds: number | undefined): string | undefined {
+  return seconds !== undefined && seconds > 0 && seconds < 1e11 ? new Date(seconds * 1_000).toISOString() : undefined
 }
 
 /**
