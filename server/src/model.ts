@@ -303,8 +303,12 @@ export const Event = z
 export type Event = z.infer<typeof Event>
 export type NewEvent = { type: string } & Record<string, unknown>
 
-/** The event after which a log grows no more. */
+/** The event after which a run's log grows no more. */
 export const TERMINAL_EVENT = 'run.ended'
+
+/** True for the event after which a log grows no more: a run's end, or a session's. */
+export const isLastEvent = (event: NewEvent): boolean =>
+  event.type === TERMINAL_EVENT || (event.type === 'session.state' && event['state'] === 'ended')
 
 export const Capacity = z
   .object({ running: z.int().min(0), queued: z.int().min(0), limit: z.int().min(1) })

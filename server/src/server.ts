@@ -12,11 +12,12 @@ import { openCgroups } from './process/cgroup.ts'
 import { agentEnvironment, searchPath } from './process/environment.ts'
 import { askVersion, findProgram } from './process/program.ts'
 import { createProcesses } from './process/supervise.ts'
-import { createLiveFiles } from './runs/live-files.ts'
+import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
 import { retireOldLogs } from './runs/retention.ts'
 import { createRuns } from './runs/runs.ts'
+import type { LiveRun } from './runs/types.ts'
 import { createWorker } from './runs/work.ts'
 import { replaceFile, systemDisk, type Disk } from './store/disk.ts'
 import { lockDataDirectory } from './store/lock.ts'
@@ -92,7 +93,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       askVersion: (program, args) => askVersion(program, args, path),
     })
     const git = createGit({ environment, binDirectory })
-    const liveFiles = createLiveFiles(disk, join(dataDir, 'live'))
+    const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
     const dispatch = createDispatch(config)
     const recovered = await recoverRuns({
       runs: store.runs,

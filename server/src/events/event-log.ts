@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { dirname } from 'node:path'
 import { isoTime, type Clock } from '../clock.ts'
-import { TERMINAL_EVENT, type Event, type NewEvent } from '../model.ts'
+import { isLastEvent, type Event, type NewEvent } from '../model.ts'
 import { cached } from '../store/cached.ts'
 import type { Disk } from '../store/disk.ts'
 import { openJournal, recoverLines, type Journal } from '../store/journal.ts'
@@ -81,7 +81,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
     to.flushing = undefined
   }
   function isUrgent(to: Writer): boolean {
-    return to.queue.some(({ events }) => events.some((event) => event.type === TERMINAL_EVENT))
+    return to.queue.some(({ events }) => events.some(isLastEvent))
   }
 
   async function readFrom(log: string, after: number, limit: number, offset: number): Promise<Page> {
@@ -127,7 +127,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
             if (signal.aborted) return
             cursor = event.seq
             yield event
-            if (event.type === TERMINAL_EVENT) return
+            if (isLastEvent(event)) return
           }
           if (page.events.length === 0) await news.promise
         } finally {

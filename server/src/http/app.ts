@@ -67,7 +67,7 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
   const token = await adminToken(config.dataDir, isLoopbackHost(config.host))
   const peers = createPeers({ runProcesses: deps.runProcesses })
   const check = createCallerCheck({ config, adminToken: token, peers, hasRuns: () => runs.capacity().running > 0 })
-  const stream = createEventStream({ runs, clock, ...(limits.stream && { limits: limits.stream }) })
+  const stream = createEventStream({ clock, ...(limits.stream && { limits: limits.stream }) })
   const counters = newCounters()
   const under = new Map<Exchange, Socket>()
   const current = new WeakMap<Socket, Exchange>()

@@ -1,10 +1,10 @@
 import { callTRPCProcedure, TRPCError } from '@trpc/server'
 import { ZodError, type z } from 'zod'
 import { DomainError } from '../errors.ts'
-import { LIMITS, type Run } from '../model.ts'
+import { isTerminal, LIMITS, type Run } from '../model.ts'
 import { hasBody, readJsonBody } from './body.ts'
 import type { Caller } from './caller.ts'
-import type { EventStream } from './events.ts'
+import type { EventSource, EventStream } from './events.ts'
 import type { Route } from './front.ts'
 import { gather, refusalOf, shapeOf, type InputShape } from './input.ts'
 import type { PlainOperation } from './plain.ts'
@@ -13,25 +13,35 @@ import { sendJson, type Exchange } from './respond.ts'
 import { appRouter, mountables, type Mountable } from './router.ts'
 import type { Context, Meta, Nouns } from './trpc.ts'
 
+/** The events of a run. */
+const runEvents = ({ runs }: Nouns, { taskId }: { taskId: string }): EventSource => ({
+  page: (after, limit) => runs.events(taskId, after, limit),
+  follow: (after, signal) => runs.follow(taskId, after, signal),
+  isOver: async () => isTerminal((await runs.get(taskId)).status),
+})
+
+/** What procedures answer with when they are asked for an event stream. */
+const SOURCES: Record<string, (nouns: Nouns, input: never) => EventSource> = { 'runs.events': runEvents }
+
 /** A route for each procedure. */
 export function procedureRoutes(nouns: Nouns, stream: EventStream): Route[] {
   return mountables().map((mountable) => {
     const { openapi, rest } = mountable.meta
+    const source = SOURCES[mountable.path]
     const shape = shapeOf(openapi.path, mountable.input, takesBody(mountable.meta))
     const call = (exchange: Exchange, params: Record<string, string>, caller: Caller): Promise<void> =>
       callProcedure({ nouns, stream, mountable, shape }, exchange, params, caller)
     const follow = async (exchange: Exchange, params: Record<string, string>): Promise<void> => {
-      const { taskId, after } = checked<{ taskId: string; after?: number }>(mountable, shape, exchange, params)
-      await stream(exchange, { taskId, after: lastEventId(exchange) ?? after ?? 0 })
+      const input = checked<{ after?: number }>(mountable, shape, exchange, params)
+      if (source)
+        await stream(exchange, source(nouns, input as never), { after: lastEventId(exchange) ?? input.after ?? 0 })
     }
     return {
       method: openapi.method,
       path: openapi.path,
       isExempt: rest.exempt,
       handle: (exchange, params, caller) =>
-        mountable.path === 'runs.events' && wantsEventStream(exchange)
-          ? follow(exchange, params)
-          : call(exchange, params, caller),
+        source && wantsEventStream(exchange) ? follow(exchange, params) : call(exchange, params, caller),
     }
   })
 }
@@ -107,7 +117,7 @@ async function callProcedure(
     throw error
   }
   const { status, headers } = context.reply
-  if (streams) return await stream(exchange, { taskId: (value as Run).taskId, after: 0, headers })
+  if (streams) return await stream(exchange, runEvents(nouns, value as Run), { after: 0, headers })
   if (context.waitMs !== undefined) headers['Preference-Applied'] = `wait=${context.waitMs / 1_000}`
   sendJson(exchange, status, value, headers)
 }

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Clock } from '../clock.ts'
-import { isTerminal, type Event } from '../model.ts'
-import type { Runs } from '../runs/types.ts'
+import type { EventPage } from '../events/types.ts'
+import type { Event } from '../model.ts'
 import { send, sendHead, type Exchange, type Headers } from './respond.ts'
 
 export interface StreamLimits {
@@ -14,26 +14,37 @@ export interface StreamLimits {
 }
 export const STREAM_LIMITS: StreamLimits = { heartbeatMs: 15_000, stallMs: 30_000, sliceBytes: 64 * 1_024 }
 
+/** A log that can be followed. */
+export interface EventSource {
+  /** @throws DomainError when there is no such log, or it was retired */
+  page(after: number, limit: number): Promise<EventPage>
+  /** Past, then live; ends after the terminal event, or when the signal aborts. */
+  follow(after: number, signal: AbortSignal): AsyncIterable<Event>
+  /** True once nothing will be added. */
+  isOver(): Promise<boolean>
+}
+
 export type EventStream = (
   exchange: Exchange,
-  stream: { taskId: string; after: number; headers?: Headers },
+  source: EventSource,
+  stream: { after: number; headers?: Headers },
 ) => Promise<void>
 
 /**
- * Answers with the events of a run as Server-Sent Events: `id` is the seq, `event` the type, `data` the whole event.
+ * Answers with the events of a log as Server-Sent Events: `id` is the seq, `event` the type, `data` the whole event.
  * The stream ends after the terminal event and only then; a reader that has seen it gets 204, which tells an
  * `EventSource` to stop. A reader has a cursor, not a queue: one who falls behind is waited for, one who takes nothing
  * is cut off, and both resume. Source: decision 0008; the HTML standard, section 9.2.
  *
- * @throws DomainError `run_not_found`, `log_retired`, before anything was sent
+ * @throws what `page` throws, before anything was sent
  */
-export function createEventStream(deps: { runs: Runs; clock: Clock; limits?: StreamLimits }): EventStream {
-  const { runs, clock, limits = STREAM_LIMITS } = deps
+export function createEventStream(deps: { clock: Clock; limits?: StreamLimits }): EventStream {
+  const { clock, limits = STREAM_LIMITS } = deps
 
-  return async (exchange, { taskId, after, headers = {} }) => {
-    const { request, response, log, id } = exchange
-    const page = await runs.events(taskId, after, 1)
-    if (page.events.length === 0 && after >= page.lastSeq && isTerminal((await runs.get(taskId)).status)) {
+  return async (exchange, source, { after, headers = {} }) => {
+    const { request, response, log, id, path } = exchange
+    const page = await source.page(after, 1)
+    if (page.events.length === 0 && after >= page.lastSeq && (await source.isOver())) {
       return send(exchange, 204, headers, '')
     }
     if (response.destroyed) return
@@ -47,12 +58,12 @@ export function createEventStream(deps: { runs: Runs; clock: Clock; limits?: Str
     const reader = { response, clock, limits, signal: over.signal, isWriting: false }
     void beat(reader)
     try {
-      for await (const event of runs.follow(taskId, after, over.signal)) {
+      for await (const event of source.follow(after, over.signal)) {
         if (!(await write(reader, textOf(event)))) break
       }
       if (!over.signal.aborted) response.end()
     } catch (error) {
-      log.warn({ requestId: id, taskId, error }, 'a stream of events was cut off')
+      log.warn({ requestId: id, path, error }, 'a stream of events was cut off')
       response.destroy()
     } finally {
       end()

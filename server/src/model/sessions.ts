@@ -84,8 +84,6 @@ export const SessionRow = Session.omit({ steerable: true, waiting: true, lastSeq
   cwd: z.string(),
   /** Names of the credentials it is given. */
   credentials: z.array(z.string()),
-  /** True once a prompt has been in the conversation: before that there may be nothing to resume. */
-  hasTurns: z.boolean(),
 })
 export type SessionRow = z.infer<typeof SessionRow>
 

@@ -69,6 +69,31 @@ describe('a supervised program', () => {
     expect(run.output.stdout).toBe('')
   })
 
+  test('that stays is written to again and again, and ends with its stdin', async () => {
+    const run = bash('while read line; do echo "got $line"; done; echo bye', { stdin: null, timeoutMs: null })
+    await run.write('one\n')
+    await eventually(() => run.output.stdout === 'got one\n')
+    await run.write('two\n')
+    run.closeStdin()
+    expect(await run.ended).toMatchObject({ reason: 'exited', exitCode: 0, survivors: 0 })
+    expect(run.output.stdout).toBe('got one\ngot two\nbye\n')
+    await expect(run.write('three\n')).rejects.toThrow()
+  })
+
+  test('that reads nothing and dies has not been handed what was written', async () => {
+    const run = bash('sleep 60', { stdin: null, timeoutMs: null })
+    const written = run.write('x'.repeat(10_000_000)) // more than a pipe holds
+    run.stop('canceled')
+    await expect(written).rejects.toThrow()
+    expect(await run.ended).toMatchObject({ reason: 'canceled' })
+  })
+
+  test('that never started cannot be written to', async () => {
+    const run = bash('', { program: '/nonexistent/agent', stdin: null })
+    await expect(run.write('hello\n')).rejects.toThrow('has ended')
+    await run.ended
+  })
+
   test('that does not exist is not started, and says why', async () => {
     const exit = await bash('', { program: '/nonexistent/agent' }).ended
     expect(exit).toMatchObject({ reason: 'not_started', exitCode: null, error: 'ENOENT' })

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { execa } from 'execa'
 import type { Clock } from '../clock.ts'
 import { census, identify, isSame, signal as send } from './census.ts'
@@ -29,9 +29,10 @@ export interface SuperviseRequest {
   args: string[]
   cwd: string
   env: Record<string, string>
-  /** Written once `onStarted` has resolved, then stdin is closed. */
-  stdin: string
-  timeoutMs: number
+  /** Written once `onStarted` has resolved, then stdin is closed; null: stdin stays open for `write`. */
+  stdin: string | null
+  /** null: it may stay for as long as it likes. */
+  timeoutMs: number | null
   idleTimeoutMs: number | null
   /** Aborted with an `EndReason` to end the group early. */
   signal: AbortSignal
@@ -46,6 +47,14 @@ export interface Supervised {
   ended: Promise<Exit>
   /** Ends the group: TERM, KILL after the grace. The first reason stays; a later call can only shorten the grace. */
   stop(reason: EndReason, graceMs?: number): void
+  /**
+   * Resolves once every byte was handed to the program's stdin; waits for `onStarted`. Only for a request without `stdin`.
+   *
+   * @throws Error when the program is gone, or was before everything was written
+   */
+  write(text: string): Promise<void>
+  /** Says that nothing more will be written: a program that waits for its next message ends by itself. */
+  closeStdin(): void
 }
 
 /** Owner of every process of every run. */
@@ -96,6 +105,8 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     let killAt = Infinity
     let wake: (() => void) | undefined
     let pid: number | undefined
+    const input = Promise.withResolvers<Writable>()
+    input.promise.catch(() => undefined) // a program that never started: nobody may be writing
 
     function stop(why: EndReason, graceMs = why === 'server_stopped' ? SERVER_GRACE_MS : GRACE_MS): void {
       reason ??= why
@@ -154,7 +165,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     }
 
     async function watch(
-      node: { stdin: NodeJS.WritableStream | null; stdout: Readable | null; stderr: Readable | null },
+      node: { stdin: Writable | null; stdout: Readable | null; stderr: Readable | null },
       exited: Promise<[number | null, NodeJS.Signals | null]>,
       leader: number,
       cgroup: Cgroup | undefined,
@@ -178,7 +189,10 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
 
       let failure: string | null = null
       const prompt = request.onStarted(identify(leader) ?? { pid: leader, startTime: null, bootId: null }).then(
-        () => node.stdin?.end(request.stdin),
+        () => {
+          if (request.stdin !== null) node.stdin?.end(request.stdin)
+          else if (node.stdin) input.resolve(node.stdin)
+        },
         (error: unknown) => {
           failure = (error as Error).message
           stop('not_started', 0)
@@ -186,7 +200,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
       )
 
       void killWhenDue()
-      after(request.timeoutMs, () => stop('timed_out'))
+      if (request.timeoutMs !== null) after(request.timeoutMs, () => stop('timed_out'))
       if (request.idleTimeoutMs !== null) watchIdle(request.idleTimeoutMs, () => lastOutput)
       watchProcesses(cgroup)
 
@@ -234,6 +248,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     ): Exit {
       over.abort()
       request.signal.removeEventListener('abort', onAbort)
+      input.reject(new Error('the program has ended'))
       return {
         reason: why,
         exitCode,
@@ -245,7 +260,18 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     }
 
     const ended = start().catch((error: unknown) => exit('not_started', null, null, 0, (error as Error).message))
-    return { ended, stop }
+    return {
+      ended,
+      stop,
+      async write(text) {
+        const stdin = await input.promise
+        await new Promise<void>((resolve, reject) => {
+          // The callback comes with the error too; a pipe destroyed with bytes waiting in it calls back as well.
+          stdin.write(text, (error) => (error ? reject(error) : resolve()))
+        })
+      },
+      closeStdin: () => void input.promise.then((stdin) => stdin.end()).catch(() => undefined),
+    }
   }
 
   return {

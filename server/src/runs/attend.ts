@@ -7,9 +7,10 @@ import type { Processes, Supervised } from '../process/supervise.ts'
 import type { Exit } from '../process/types.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Changes } from './changes.ts'
-import type { LiveFiles } from './live-files.ts'
-import { createStreamOutput, createTextDecoder } from './output.ts'
-import type { Recorder } from './recorder.ts'
+import type { LiveFiles } from '../store/live-files.ts'
+import type { LiveRun } from './types.ts'
+import { createStreamOutput, createTextDecoder } from '../store/output.ts'
+import type { Recorder } from '../events/recorder.ts'
 import { Unstartable } from './unstartable.ts'
 
 /** Bytes of a reply that are kept; of a text agent, the end of its output. */
@@ -35,7 +36,7 @@ export interface AttendDeps {
   processes: Processes
   disk: Disk
   clock: Clock
-  liveFiles: LiveFiles
+  liveFiles: LiveFiles<LiveRun>
   /** Absolute path of a program, or undefined. */
   findProgram(name: string): Promise<string | undefined>
   environment(task: { taskId: string; wsId: string; command: Command }): Record<string, string>

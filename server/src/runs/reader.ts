@@ -5,7 +5,7 @@ import type { EventLog } from '../events/types.ts'
 import { isTerminal, LIMITS, type Capacity, type Run, type RunRow } from '../model.ts'
 import type { Table } from '../store/table.ts'
 import { PATCH_FILE } from './changes.ts'
-import { outputName, tailName } from './output.ts'
+import { outputName, tailName } from '../store/output.ts'
 import type { Runs } from './types.ts'
 import { toRun } from './view.ts'
 

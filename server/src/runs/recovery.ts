@@ -5,7 +5,8 @@ import { isTerminal, TERMINAL_EVENT, type RunRow } from '../model.ts'
 import type { Processes } from '../process/supervise.ts'
 import { replaceFile, type Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
-import type { LiveFiles } from './live-files.ts'
+import type { LiveFiles } from '../store/live-files.ts'
+import type { LiveRun } from './types.ts'
 import type { RunGit } from './ports.ts'
 import { PATCH_FILE } from './changes.ts'
 
@@ -30,7 +31,7 @@ export async function recoverRuns(deps: {
   git: RunGit
   disk: Disk
   clock: Clock
-  liveFiles: LiveFiles
+  liveFiles: LiveFiles<LiveRun>
   runDirectory: (taskId: string) => string
 }): Promise<Recovered> {
   const { runs, events, processes, liveFiles, clock } = deps

@@ -1,4 +1,5 @@
 import type { EventPage } from '../events/types.ts'
+import type { ProcessIdentity } from '../process/types.ts'
 import type { Capacity, CreateRun, Event, IdempotencyScope, Run, RunStatus, Trigger } from '../model.ts'
 
 export type { IdempotencyScope } from '../model.ts'
@@ -76,4 +77,12 @@ export interface Runs {
   endedCounts(): Readonly<Record<string, number>>
   /** Ends every run as `interrupted`, `server_stopped`; resolves when no process of theirs is left or after the hard limit. */
   stop(): Promise<void>
+}
+
+/** What is needed to end a run whose server died. */
+export interface LiveRun {
+  identity: ProcessIdentity
+  /** Where it worked, and the tree of files it began with, for the diff of what it left. */
+  directory: string
+  baseTree: string | null
 }

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
 import { diskError, faultyDisk } from '../../test/faulty-disk.ts'
 import { temporaryDirectory } from '../../test/temporary.ts'
-import { systemDisk, type Disk } from '../store/disk.ts'
+import { systemDisk, type Disk } from './disk.ts'
 import { createStreamOutput, createTextDecoder, MAX_FILE_BYTES, outputName, TAIL_BYTES, tailName } from './output.ts'
 
 async function open(disk: Disk = systemDisk) {

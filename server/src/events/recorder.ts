@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { EventLog } from '../events/types.ts'
+import type { EventLog } from './types.ts'
 import type { NewEvent } from '../model.ts'
 
 /** Bytes of JSON that one event stores at most; longer texts in it are cut and flagged `truncated`. */
@@ -9,7 +9,7 @@ const MAX_BACKLOG_BYTES = 1024 * 1024
 /** Milliseconds before a write that failed is tried again. */
 const RETRY_MS = 500
 
-/** One run's way into its log: keeps order, survives a full disk by waiting for room, holds the program back meanwhile. */
+/** A run's or session's way into its log: keeps order, survives a full disk by waiting for room, holds the program back meanwhile. */
 export interface Recorder {
   /** Queues events. The promise resolves when the program may be read further. */
   add(events: NewEvent[]): Promise<void>

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import type { Clock } from '../clock.ts'
-import { writeAll, type Disk } from '../store/disk.ts'
+import { writeAll, type Disk } from './disk.ts'
 
 /** Bytes of one stream kept on disk; the program is read on, what comes after is dropped and said so. */
 export const MAX_FILE_BYTES = 32 * 1024 * 1024
@@ -13,7 +13,7 @@ export const TAIL_BYTES = 256 * 1024
 /** Milliseconds before a write that failed is tried again. */
 const RETRY_MS = 500
 
-/** Names under a run's directory. */
+/** Names under the directory of a run, or of one process of a session. */
 export const outputName = (stream: 'stdout' | 'stderr'): string => `${stream}.log`
 export const tailName = (stream: 'stdout' | 'stderr'): string => `${stream}.tail`
 
