@@ -50,6 +50,7 @@ export const ERRORS = {
   steer_not_supported: kind(409, 'Agent cannot be steered'),
   not_in_turn: kind(409, 'No turn is at work'),
   request_answered: kind(409, 'Permission request answered'),
+  keys_in_use: kind(409, 'Every key number is in use'),
   idempotency_in_flight: kind(409, 'Request with this key in flight', true),
   session_ended: kind(410, 'Session ended'),
   log_retired: kind(410, 'Log retired'),

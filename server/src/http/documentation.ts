@@ -252,6 +252,7 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   },
   not_in_turn: { detail: 'the session is idle', advice: 'Send it with `delivery` `queue`.' },
   request_answered: { detail: 'it was denied by the deadline', advice: 'The first answer wins; nothing changed.' },
+  keys_in_use: { detail: '255 of 255 keys are in use', advice: 'Rotate with `drop: true`.' },
   idempotency_in_flight: {
     detail: 'the first request with key "build-812" is still in flight',
     advice: 'Repeat it after `Retry-After`, with the same key.',
