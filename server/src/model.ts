@@ -328,7 +328,22 @@ export const AgentInfo = z
     resume: z.boolean().meta({ description: 'Can continue an earlier conversation.' }),
     models: z.boolean().meta({ description: 'Can be told which model to use.' }),
     hasModel: z.boolean().meta({ description: 'False for the demo agent: it has no model and costs nothing.' }),
-    hint: z.string().nullable().meta({ description: 'How to install or log in, when something is missing.' }),
+    hint: z
+      .string()
+      .nullable()
+      .meta({ description: 'How to install or log in, when something is missing; or that it says unknown things.' }),
+    verified: z
+      .string()
+      .nullable()
+      .meta({ description: 'The version this server was tested with; null for agents it does not know.' }),
+    login: z.enum(['yes', 'no', 'unknown']).meta({
+      description:
+        'Whether a key or a login was found, by existence only; `yes` also where none is needed. Only a probe is proof.',
+    }),
+    unknownRecords: z
+      .int()
+      .min(0)
+      .meta({ description: 'Records of this version, since the server started, that it could not translate.' }),
   })
   .meta({ id: 'Agent', description: 'A coding-agent program behind an adapter.' })
 export type AgentInfo = z.infer<typeof AgentInfo>

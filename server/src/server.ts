@@ -10,7 +10,7 @@ import { createHttp } from './http/app.ts'
 import type { Logger } from './log.ts'
 import { openCgroups } from './process/cgroup.ts'
 import { agentEnvironment, searchPath } from './process/environment.ts'
-import { askVersion, findProgram } from './process/program.ts'
+import { askVersion, findProgram, isFile } from './process/program.ts'
 import { createProcesses } from './process/supervise.ts'
 import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
@@ -91,6 +91,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       demoHome: join(dataDir, 'demo-agent'),
       findProgram: locate,
       askVersion: (program, args) => askVersion(program, args, path),
+      environment,
+      isFile,
     })
     const git = createGit({ environment, binDirectory })
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
@@ -137,6 +139,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       findProgram: locate,
       environment: environmentOf,
       runDirectory,
+      onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
       worktreePath: (taskId) => join(dataDir, 'worktrees', taskId),
     })
     const runs = createRuns({

@@ -1,4 +1,4 @@
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -13,8 +13,11 @@ const READY = /^postern listening on (http:\/\/\S+)$/m
 const ready = (process: CliProcess): Promise<string> => eventually(() => READY.exec(process.stdout())?.[1])
 
 /** A server as an operator starts it, ended with the test. */
-async function serving(home: string, ...flags: string[]): Promise<CliProcess & { url: string } & AsyncDisposable> {
-  const process = startCli(['serve', '--port', '0', ...flags], { home })
+async function servingIn(
+  { home, env }: { home: string; env?: Record<string, string> },
+  ...flags: string[]
+): Promise<CliProcess & { url: string } & AsyncDisposable> {
+  const process = startCli(['serve', '--port', '0', ...flags], { home, ...(env && { env }) })
   const url = await Promise.race([ready(process), process.ended.then((ran) => Promise.reject(new Error(ran.stderr)))])
   return {
     ...process,
@@ -25,6 +28,8 @@ async function serving(home: string, ...flags: string[]): Promise<CliProcess & {
     },
   }
 }
+
+const serving = (home: string, ...flags: string[]) => servingIn({ home }, ...flags)
 
 describe('postern serve', () => {
   test('prints its one line on stdout, writes server.json, and ends with 0 when told to', async () => {
@@ -176,6 +181,21 @@ describe('postern doctor', () => {
     expect(ran.stdout).toContain(`→ chmod 700 ${home.path}`)
     expect(ran.stdout).toContain(`→ chmod 600 ${join(home.path, 'admin-token')}`)
     expect(ran.stdout).toMatch(/✗ configuration .*maxRunz/)
+  })
+
+  test('tells of each agent that is there its version and whether it is logged in, and how to', async () => {
+    await using home = await temporaryDirectory()
+    await chmod(home.path, 0o700)
+    const programs = join(home.path, 'programs')
+    await mkdir(programs)
+    await writeFile(join(programs, 'codex'), '#!/bin/sh\necho codex 1.2.3\n', { mode: 0o755 })
+    const env = { HOME: home.path, PATH: `${programs}:/usr/bin:/bin` }
+    await using server = await servingIn({ home: home.path, env })
+    expect(server.url).toMatch(/^http/)
+    const ran = await cli(['doctor'], { home: home.path })
+    expect(ran.stdout).toMatch(/^✓ agent codex +codex 1\.2\.3, tested with \d+\.\d+\.\d+, not logged in$/m)
+    expect(ran.stdout).toContain('→ not logged in; run "codex login"')
+    expect(ran.code, ran.stdout).toBe(0)
   })
 
   test('names a process that holds the data directory and does not answer', async () => {

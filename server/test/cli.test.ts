@@ -26,7 +26,7 @@ beforeAll(async () => {
     if (found) await symlink(found.path, join(programs.path, name))
   }
   server = await startTestServer({
-    environment: { PATH: programs.path },
+    environment: { PATH: programs.path, HOME: programs.path },
     config: {
       maxRuns: 4,
       agents: { rude: { command: ['printf', '%s', RUDE] }, loud: { command: ['sh', '-c', 'echo out; echo err >&2'] } },

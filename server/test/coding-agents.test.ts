@@ -18,10 +18,13 @@ interface Place extends AsyncDisposable {
   run(body: Record<string, unknown>): Promise<Run>
 }
 
+/** Whoever runs these tests may have keys of their own. */
+const NO_LOGIN = { ANTHROPIC_API_KEY: '', OPENAI_API_KEY: '', GEMINI_API_KEY: '' }
+
 async function place(environment: Record<string, string> = {}): Promise<Place> {
   const directory = await temporaryDirectory()
   const PATH = `${directory.path}:${process.env['PATH'] ?? ''}`
-  const on = await startTestServer({ environment: { ...environment, PATH } })
+  const on = await startTestServer({ environment: { ...NO_LOGIN, HOME: directory.path, ...environment, PATH } })
   const wsId = await on.workspace()
   return {
     on,
@@ -57,7 +60,9 @@ test('a program found on PATH is listed with its version, and its run has the wo
     version: '9.9.9',
     live: false,
     resume: true,
-    hint: null,
+    verified: '0.87.1',
+    login: 'no',
+    hint: expect.stringMatching(/^not logged in; run "pi" once/) as string,
   })
   const done = await here.run({ prompt: 'do it', agent: 'pi' })
   expect(done).toMatchObject({
@@ -70,6 +75,22 @@ test('a program found on PATH is listed with its version, and its run has the wo
   const types = body.events.map(({ type }) => type)
   expect(types).toEqual(expect.arrayContaining(['tool.started', 'tool.ended', 'agent.message', 'usage']))
   expect(types).not.toContain('log')
+})
+
+test('an updated program that prints new records succeeds, and is listed as one to look at', async () => {
+  await using here = await place({ OPENAI_API_KEY: 'k' })
+  const news = `echo '{"type":"from_the_future"}'; echo '{"type":"from_the_future","n":2}'`
+  await here.install('pi', `cat >/dev/null; ${news}; cat "$S/pi-ok"`, ['pi-ok'])
+  const done = await here.run({ prompt: 'x', agent: 'pi' })
+  expect(done.status).toBe('succeeded')
+  const output = await here.on.call('GET', `/api/headless/${done.taskId}/output`)
+  expect(output.text).toContain('{"type":"from_the_future","n":2}')
+  const { body } = await here.on.call<{ agents: AgentInfo[] }>('GET', '/api/agents')
+  expect(body.agents.find(({ id }) => id === 'pi')).toMatchObject({
+    login: 'yes',
+    unknownRecords: 2,
+    hint: 'printed 2 records this version of Postern does not know; verified with 0.87.1',
+  })
 })
 
 test('a wrong key ends the run, and a probe, at once, and says how to log in', async () => {

@@ -149,7 +149,7 @@ export async function startHttp(
       remove: () => Promise.resolve().then(none),
       directory: () => Promise.resolve().then(none),
     },
-    agents: { all: () => [], find: () => undefined, info: () => told([]) },
+    agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,
     clock: options.clock ?? systemClock,

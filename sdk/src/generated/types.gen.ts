@@ -40,9 +40,21 @@ export type Agent = {
      */
     hasModel: boolean;
     /**
-     * How to install or log in, when something is missing.
+     * How to install or log in, when something is missing; or that it says unknown things.
      */
     hint: string | null;
+    /**
+     * The version this server was tested with; null for agents it does not know.
+     */
+    verified: string | null;
+    /**
+     * Whether a key or a login was found, by existence only; `yes` also where none is needed. Only a probe is proof.
+     */
+    login: 'yes' | 'no' | 'unknown';
+    /**
+     * Records of this version, since the server started, that it could not translate.
+     */
+    unknownRecords: number;
 };
 
 /**

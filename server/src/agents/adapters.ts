@@ -30,6 +30,15 @@ export const DEFINITIONS: AgentDefinition[] = [
     homeEnv: 'CLAUDE_CONFIG_DIR',
     usage: { tokens: 'total', cost: 'conversation' },
     login: 'run "claude" once as the user of the server and log in, or set ANTHROPIC_API_KEY for the server',
+    loginEvidence: {
+      sure: [
+        '$ANTHROPIC_API_KEY',
+        '$ANTHROPIC_AUTH_TOKEN',
+        '$CLAUDE_CODE_OAUTH_TOKEN',
+        '{CLAUDE_CONFIG_DIR|~/.claude}/.credentials.json',
+      ],
+      maybe: ['{CLAUDE_CONFIG_DIR|~/.claude}/settings.json', '~/Library/Keychains/login.keychain-db'],
+    },
   },
   {
     id: 'codex',
@@ -53,6 +62,10 @@ export const DEFINITIONS: AgentDefinition[] = [
     homeEnv: 'CODEX_HOME',
     usage: { tokens: 'conversation', cost: 'total' },
     login: 'run "codex login" as the user of the server, or set CODEX_API_KEY for the server',
+    loginEvidence: {
+      sure: ['$CODEX_API_KEY', '{CODEX_HOME|~/.codex}/auth.json'],
+      maybe: ['$OPENAI_API_KEY', '{CODEX_HOME|~/.codex}/config.toml'],
+    },
   },
   {
     id: 'opencode',
@@ -74,6 +87,14 @@ export const DEFINITIONS: AgentDefinition[] = [
     keyEnv: ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'OPENCODE_CONFIG_CONTENT'],
     usage: { tokens: 'step', cost: 'step' },
     login: 'run "opencode auth login" as the user of the server, or set the key of its provider for the server',
+    loginEvidence: {
+      sure: ['$ANTHROPIC_API_KEY', '$OPENAI_API_KEY', '{XDG_DATA_HOME|~/.local/share}/opencode/auth.json'],
+      maybe: [
+        '$OPENCODE_CONFIG_CONTENT',
+        '{XDG_CONFIG_HOME|~/.config}/opencode/opencode.json',
+        '{XDG_CONFIG_HOME|~/.config}/opencode/opencode.jsonc',
+      ],
+    },
   },
   {
     id: 'pi',
@@ -96,6 +117,10 @@ export const DEFINITIONS: AgentDefinition[] = [
     homeEnv: 'PI_CODING_AGENT_DIR',
     usage: { tokens: 'step', cost: 'step' },
     login: 'run "pi" once as the user of the server and type /login, or set the key of its provider for the server',
+    loginEvidence: {
+      sure: ['$ANTHROPIC_API_KEY', '$OPENAI_API_KEY', '$GEMINI_API_KEY', '{PI_CODING_AGENT_DIR|~/.pi/agent}/auth.json'],
+      maybe: ['{PI_CODING_AGENT_DIR|~/.pi/agent}/models.json'],
+    },
   },
   {
     id: 'gemini',
@@ -119,6 +144,10 @@ export const DEFINITIONS: AgentDefinition[] = [
     homeEnv: 'GEMINI_CLI_HOME',
     usage: { tokens: 'total', cost: 'total' },
     login: 'run "gemini" once as the user of the server and log in, or set GEMINI_API_KEY for the server',
+    loginEvidence: {
+      sure: ['$GEMINI_API_KEY', '{GEMINI_CLI_HOME|~}/.gemini/oauth_creds.json'],
+      maybe: ['{GEMINI_CLI_HOME|~}/.gemini/settings.json'],
+    },
   },
   {
     id: 'qwen',
@@ -141,5 +170,9 @@ export const DEFINITIONS: AgentDefinition[] = [
     keyEnv: ['OPENAI_API_KEY', 'OPENAI_BASE_URL', 'OPENAI_MODEL'],
     usage: { tokens: 'conversation', cost: 'total' },
     login: 'run "qwen" once as the user of the server and log in, or set OPENAI_API_KEY for the server',
+    loginEvidence: {
+      sure: ['$OPENAI_API_KEY', '~/.qwen/oauth_creds.json'],
+      maybe: ['~/.qwen/settings.json'],
+    },
   },
 ]

@@ -1,4 +1,5 @@
 import type { PermissionLevel, Usage } from '../model.ts'
+import type { LoginEvidence } from './login.ts'
 
 /** A program to start: composed by an adapter, started by `process/supervise.ts` alone. */
 export interface Command {
@@ -83,8 +84,12 @@ export interface Agent {
   readonly hasModel: boolean
   /** How to install it, when it is not found. */
   readonly installHint: string | null
+  /** The version whose output our decoder was tested with. */
+  readonly verified?: string
   /** What to do when it is not logged in. */
   readonly loginHint?: string
+  /** What shows that it is logged in; `none`: there is nothing to log in to; absent: nobody knows. */
+  readonly login?: LoginEvidence | 'none'
   /** Absent: it cannot run headless. */
   headless?: {
     compose(task: HeadlessTask): Command

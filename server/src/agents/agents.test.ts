@@ -19,7 +19,13 @@ const clockAt = (time: { ms: number }): Clock => ({
   sleep: () => Promise.resolve(),
 })
 
-function house(agents: Record<string, unknown>, installed: string[] = []) {
+function house(
+  agents: Record<string, unknown>,
+  installed: string[] = [],
+  owner: { environment?: Record<string, string>; files?: string[] } = {},
+) {
+  const { environment = { HOME: '/home/ada' }, files = [] } = owner
+  const version = { text: '1.0.0' }
   const time = { ms: 0 }
   const looked: string[] = []
   const table = createAgents({
@@ -32,9 +38,11 @@ function house(agents: Record<string, unknown>, installed: string[] = []) {
       looked.push(name)
       return installed.includes(name) ? `/usr/bin/${name}` : name.startsWith('/') ? name : undefined
     },
-    askVersion: async () => '1.0.0',
+    askVersion: async () => version.text,
+    environment,
+    isFile: async (path) => files.includes(path),
   })
-  return { table, time, looked }
+  return { table, time, looked, version }
 }
 const compose = (agents: Record<string, unknown>, id: string, more: Partial<HeadlessTask> = {}) =>
   house(agents)
@@ -104,11 +112,69 @@ describe('the built-in agents', () => {
   })
 })
 
+describe('whether somebody has logged in', () => {
+  const loginOf = async (id: string, owner: Parameters<typeof house>[2]) => {
+    const found = (await house({}, [id], owner).table.info()).find((info) => info.id === id)
+    return { login: found?.login, hint: found?.hint }
+  }
+  const HOME = '/home/ada'
+
+  test('is told by a key or by a file that is there, wherever its variable puts it', async () => {
+    expect(await loginOf('claude', { environment: { ANTHROPIC_API_KEY: 'k' } })).toEqual({ login: 'yes', hint: null })
+    const places: [string, Record<string, string>, string][] = [
+      ['claude', {}, `${HOME}/.claude/.credentials.json`],
+      ['codex', { CODEX_HOME: '/c' }, '/c/auth.json'],
+      ['codex', {}, `${HOME}/.codex/auth.json`],
+      ['opencode', { XDG_DATA_HOME: '/d' }, '/d/opencode/auth.json'],
+      ['pi', {}, `${HOME}/.pi/agent/auth.json`],
+      ['gemini', { GEMINI_CLI_HOME: '/g' }, '/g/.gemini/oauth_creds.json'],
+      ['qwen', {}, `${HOME}/.qwen/oauth_creds.json`],
+    ]
+    for (const [id, environment, file] of places) {
+      expect(await loginOf(id, { environment: { HOME, ...environment }, files: [file] })).toMatchObject({
+        login: 'yes',
+      })
+      expect(await loginOf(id, { environment: { HOME, ...environment } })).toMatchObject({ login: 'no' })
+    }
+  })
+
+  test('comes with what to do when it is not so, and without a claim when settings may know better', async () => {
+    const nothing = await loginOf('codex', { environment: { HOME, CODEX_API_KEY: '' } })
+    expect(nothing).toEqual({ login: 'no', hint: expect.stringContaining('codex login') as string })
+    expect(await loginOf('codex', { files: [`${HOME}/.codex/config.toml`] })).toEqual({ login: 'unknown', hint: null })
+    expect(await loginOf('codex', { environment: {} })).toMatchObject({ login: 'unknown' })
+    expect(await loginOf('demo', {})).toEqual({ login: 'yes', hint: null })
+  })
+
+  test('says nothing of a key but that it is set', async () => {
+    const { table } = house({}, ['claude'], { environment: { HOME, ANTHROPIC_API_KEY: 'sk-secret' } })
+    expect(JSON.stringify(await table.info())).not.toContain('sk-secret')
+  })
+})
+
+test('records that a decoder does not know are counted for the version that printed them', async () => {
+  const { table, time, version } = house({}, ['pi'], { files: ['/home/ada/.pi/agent/auth.json'] })
+  const pi = async () => (await table.info()).find(({ id }) => id === 'pi')
+  expect(await pi()).toMatchObject({ unknownRecords: 0, verified: '0.87.1', hint: null })
+  table.noteUnknown('pi')
+  table.noteUnknown('pi')
+  const hint = 'printed 2 records this version of Postern does not know; verified with 0.87.1'
+  expect(await pi()).toMatchObject({ unknownRecords: 2, version: '1.0.0', hint })
+  time.ms = 31_000
+  version.text = '2.0.0'
+  expect(await pi()).toMatchObject({ unknownRecords: 0, version: '2.0.0', hint: null })
+  table.noteUnknown('pi')
+  expect(await pi()).toMatchObject({
+    unknownRecords: 1,
+    hint: expect.stringContaining('printed 1 record this') as string,
+  })
+})
+
 describe('what is installed', () => {
   test('is told of the known programs with the version they print, or with how to install them', async () => {
     const { table } = house({}, ['codex'])
     const found = Object.fromEntries((await table.info()).map((info) => [info.id, info]))
-    expect(found['codex']).toMatchObject({ installed: true, program: '/usr/bin/codex', live: false, hint: null })
+    expect(found['codex']).toMatchObject({ installed: true, program: '/usr/bin/codex', live: false, login: 'no' })
     expect(found['codex']?.version).not.toBeNull()
     expect(found['pi']?.hint).toMatch(/not on the server's PATH; npm install -g @earendil-works\/pi-coding-agent@/)
   })

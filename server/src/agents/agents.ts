@@ -5,6 +5,8 @@ import { DEFINITIONS } from './adapters.ts'
 import { commandAgent } from './command.ts'
 import { programAgent } from './definition.ts'
 import { demoAgent } from './demo.ts'
+import { createDrift } from './drift.ts'
+import { findLogin, type Login } from './login.ts'
 import { shellAgent } from './shell.ts'
 import type { Agents } from './types.ts'
 
@@ -21,8 +23,12 @@ export function createAgents(deps: {
   findProgram: (name: string) => Promise<string | undefined>
   /** What a program prints when asked for its version; undefined when it does not answer. */
   askVersion: (program: string, args: string[]) => Promise<string | undefined>
+  /** The server's: whether a key is set is looked at, never passed on from here. */
+  environment: Record<string, string | undefined>
+  isFile: (path: string) => Promise<boolean>
 }): Agents {
   const { configured, clock, findProgram, askVersion } = deps
+  const drift = createDrift()
   const table = new Map<string, Agent>(
     [...DEFINITIONS.map((one) => programAgent(one)), demoAgent(deps.demoHome), shellAgent].map((agent) => [
       agent.id,
@@ -32,9 +38,17 @@ export function createAgents(deps: {
   for (const [id, config] of Object.entries(configured)) table.set(id, commandAgent(id, config))
   let known: { at: number; info: Promise<AgentInfo[]> } | undefined
 
+  async function loginOf({ login }: Agent): Promise<Login> {
+    if (login === undefined) return 'unknown'
+    return login === 'none' ? 'yes' : await findLogin(login, deps.environment, deps.isFile)
+  }
+
   async function describe(agent: Agent): Promise<AgentInfo> {
     const program = agent.program === null ? null : ((await findProgram(agent.program)) ?? null)
     const installed = agent.program === null || program !== null
+    const login = await loginOf(agent)
+    const missing = `"${agent.program}" is not on the server's PATH; ${agent.installHint ?? 'install it'}`
+    const loginHint = login === 'no' ? `not logged in; ${agent.loginHint ?? 'log it in'}` : null
     return {
       id: agent.id,
       title: agent.title,
@@ -46,19 +60,32 @@ export function createAgents(deps: {
       resume: agent.resume,
       models: agent.models,
       hasModel: agent.hasModel,
-      hint: installed ? null : `"${agent.program}" is not on the server's PATH; ${agent.installHint ?? 'install it'}`,
+      hint: installed ? loginHint : missing,
+      verified: agent.verified ?? null,
+      login,
+      unknownRecords: 0,
     }
+  }
+
+  function withDrift(info: AgentInfo): AgentInfo {
+    const unknownRecords = drift.of(info.id, info.version)
+    if (unknownRecords === 0) return info
+    const records = unknownRecords === 1 ? '1 record' : `${unknownRecords} records`
+    const tested = info.verified === null ? '' : `; verified with ${info.verified}`
+    const news = `printed ${records} this version of Postern does not know${tested}`
+    return { ...info, unknownRecords, hint: info.hint === null ? news : `${info.hint}; ${news}` }
   }
 
   return {
     all: () => [...table.values()],
     find: (id) => table.get(id),
+    noteUnknown: (id) => drift.note(id),
     async info() {
       if (!known || clock.monotonic() - known.at > INFO_MS) {
         known = { at: clock.monotonic(), info: Promise.all([...table.values()].map(describe)) }
         known.info.catch(() => (known = undefined))
       }
-      return await known.info
+      return (await known.info).map(withDrift)
     },
   }
 }

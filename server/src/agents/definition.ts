@@ -1,4 +1,5 @@
 import type { PermissionLevel } from '../model.ts'
+import type { LoginEvidence } from './login.ts'
 import type { Agent, AgentEvent, Command, Counting, HeadlessTask } from './agent.ts'
 
 type Environment = Record<string, string>
@@ -45,6 +46,7 @@ export interface AgentDefinition {
   usage: { tokens: Counting; cost: Counting }
   /** How to log in. */
   login: string
+  loginEvidence: LoginEvidence
 }
 
 /** The agent that a definition describes. Sessions come later: none is `live` yet. */
@@ -60,7 +62,9 @@ export function programAgent(definition: AgentDefinition, asRoot = process.getui
     models: true,
     hasModel: true,
     installHint: `npm install -g ${definition.package}@${definition.verified}`,
+    verified: definition.verified,
     loginHint: definition.login,
+    login: definition.loginEvidence,
     headless: {
       compose: (task) => compose(definition, task, asRoot),
       output: 'events',

@@ -19,6 +19,7 @@ export function demoAgent(home: string): Agent {
     models: false,
     hasModel: false,
     installHint: null,
+    login: 'none',
     headless: {
       compose: ({ prompt, permissions, conversationId }) => ({
         program: process.execPath,

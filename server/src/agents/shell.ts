@@ -11,4 +11,5 @@ export const shellAgent: Agent = {
   models: false,
   hasModel: false,
   installHint: null,
+  login: 'none',
 }

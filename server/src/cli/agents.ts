@@ -15,12 +15,14 @@ export async function listAgents(context: Context): Promise<number> {
     agent.id,
     agent.installed ? screen.style('green', '✓ found') : screen.style('yellow', '✗ missing'),
     agent.version === null ? '-' : inert(agent.version, true),
+    agent.verified === null ? '-' : inert(agent.verified, true),
+    agent.login === 'unknown' ? '?' : agent.login === 'yes' ? 'yes' : '-',
     yes(agent.headless),
     yes(agent.live),
     yes(agent.resume),
     inert(agent.hint ?? (agent.hasModel || !agent.headless ? '' : 'no model'), true),
   ])
-  screen.print(table(screen, ['ID', 'STATE', 'VERSION', 'RUNS', 'SESSIONS', 'RESUME', 'HINT'], rows))
+  screen.print(table(screen, ['ID', 'STATE', 'VERSION', 'TESTED', 'LOGIN', 'RUNS', 'SESSIONS', 'RESUME', 'HINT'], rows))
   screen.note(`next: ${context.me} agents probe <id>`)
   return EXIT.ok
 }

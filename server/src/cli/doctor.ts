@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync } from 'node:fs'
 import { readFile, stat, statfs } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
+import type { Agent } from '@postern/sdk'
 import { DEFAULT_PORT, dataDirectory, loadConfig } from '../config.ts'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
@@ -130,6 +131,7 @@ async function server(context: Context, dataDir: string): Promise<Finding[]> {
     return [
       finding('server', true, `${postern.url} answers`, ''),
       finding('agents', true, `${agents.length - missing.length} of ${agents.length} found`, ''),
+      ...agents.filter((agent) => agent.installed && agent.hasModel).map(foundAgent),
       // Of the agents that Postern knows nobody needs all; one that somebody named is meant to be there.
       ...missing
         .filter(isConfigured)
@@ -150,6 +152,13 @@ async function server(context: Context, dataDir: string): Promise<Finding[]> {
       finding('port', true, `${DEFAULT_PORT} is ${free ? 'free' : 'taken: serve will take the next free one'}`, ''),
     ]
   }
+}
+
+/** A program that is there is well; what its owner may want to do about it is said all the same. */
+function foundAgent({ id, version, verified, login, hint }: Agent): Finding {
+  const said = { yes: 'logged in', no: 'not logged in', unknown: 'login unknown' }[login]
+  const parts = [inert(version ?? 'no version', true), ...(verified === null ? [] : [`tested with ${verified}`]), said]
+  return { check: `agent ${id}`, ok: true, detail: parts.join(', '), fix: hint === null ? null : inert(hint, true) }
 }
 
 /** True when a live process listens there. */

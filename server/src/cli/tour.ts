@@ -159,7 +159,7 @@ async function showNext({ postern, context }: Stage): Promise<void> {
   const body = `-H 'Content-Type: application/json' -d '{"prompt": "Look around"}'`
   screen.print(`  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless ${body}`)
   const agents = await postern.agents.list().toArray()
-  const found = agents.find((agent) => agent.hasModel && agent.installed && agent.headless)
+  const found = agents.find((agent) => agent.hasModel && agent.installed && agent.headless && agent.login !== 'no')
   screen.print(
     found
       ? `  ${me} run "Explain this repository" -w ${WORKSPACE} -a ${found.id} --wait   (${found.id} found)`

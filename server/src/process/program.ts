@@ -39,6 +39,14 @@ async function executable(path: string): Promise<FoundProgram | undefined> {
   }
 }
 
+/** True for a file that is there; nothing is opened. */
+export async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  )
+}
+
 const VERSION_TIMEOUT_MS = 10_000
 
 /** The first line a program prints when asked for its version; undefined when it gives none in time. */

@@ -41,6 +41,8 @@ export interface AttendDeps {
   findProgram(name: string): Promise<string | undefined>
   environment(task: { taskId: string; wsId: string; command: Command }): Record<string, string>
   runDirectory: (taskId: string) => string
+  /** The agent printed a record that its decoder does not know. */
+  onUnknownRecord(agentId: string): void
 }
 
 export interface Attended {
@@ -133,6 +135,7 @@ export function createAttendant(deps: AttendDeps) {
       const decoded = agent.headless?.decode(line.text) ?? []
       for (const event of decoded) {
         fold.add(event)
+        if (event.type === 'log' && event.code === 'unknown_record') deps.onUnknownRecord(agent.id)
         if (event.type === 'agent.session') checkConversation(event.conversationId)
         if (event.type === 'agent.end') settleSoon()
         else settling?.abort() // it speaks again: what it said before was not the end

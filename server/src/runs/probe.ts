@@ -91,7 +91,11 @@ export function createProbe(deps: {
           else if (headless.output === 'text') stdout = (stdout + chunk.toString('utf8')).slice(-KEPT_CHARACTERS)
           else
             for (const line of splitter.push(chunk))
-              if (!line.tooLong) for (const event of headless.decode(line.text)) fold.add(event)
+              if (!line.tooLong)
+                for (const event of headless.decode(line.text)) {
+                  fold.add(event)
+                  if (event.type === 'log' && event.code === 'unknown_record') agents.noteUnknown(agentId)
+                }
           if (fold.state.fatal) supervised.stop('fatal')
         },
       })
