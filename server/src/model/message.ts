@@ -2,10 +2,38 @@ import { z } from 'zod'
 
 /** Text that may go into a live session, and the name of its sender. Source: docs/security.md 3.3. */
 
-/** UTF-16 units of one message. */
+/** UTF-16 units of one message, as it was sent. */
 export const MESSAGE_UNITS = 16_000
 
-/** 1 to 16,000 UTF-16 units, well-formed, not only white space, without control or invisible characters. */
+/**
+ * What is not part of any honest message: control characters but line break and tab, and characters that are invisible
+ * or turn the direction of what follows, by which a text looks like another one to the person who reads it.
+ */
+const REFUSED = new RegExp(
+  [
+    String.raw`[\0-\x08\x0b-\x1f\x7f-\x9f]`,
+    String.raw`[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]`,
+    String.raw`[\u{e0000}-\u{e0fff}]`,
+    // Joiners and variation selectors carry hidden data in rows; one alone has its use, and one row is in many emoji.
+    String.raw`(?!\ufe0f\u200d)[\u200c\u200d\ufe00-\ufe0f](?=[\u200c\u200d\ufe00-\ufe0f])`,
+  ].join('|'),
+  'u',
+)
+
+const withoutReturns = (text: string): string => text.replaceAll('\r\n', '\n')
+
+/** The first character that a message may not hold, as `U+202E at 12` (UTF-16 units from 0); undefined: there is none. */
+export function refusedCharacter(text: string): string | undefined {
+  const found = REFUSED.exec(withoutReturns(text))
+  if (!found) return undefined
+  const code = (found[0].codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')
+  return `U+${code} at ${found.index}`
+}
+
+/**
+ * 1 to 16,000 UTF-16 units, well-formed, not only white space, without control or invisible characters. CRLF becomes
+ * LF.
+ */
 export const MessageText = z
   .string()
   .min(1, { error: 'must not be empty' })
@@ -14,6 +42,11 @@ export const MessageText = z
   })
   .refine((text) => text === '' || /\S/.test(text), { error: 'must not be only white space' })
   .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
+  .refine((text) => refusedCharacter(text) === undefined, {
+    error: ({ input }) =>
+      `must not contain ${refusedCharacter(String(input)) ?? 'it'}: no control, invisible or direction characters but line break and tab`,
+  })
+  .overwrite(withoutReturns)
   .meta({
     maxLength: MESSAGE_UNITS,
     description: `1 to ${MESSAGE_UNITS} characters (UTF-16 units), not only white space; no control or invisible characters but line break and tab.`,
