@@ -12,6 +12,7 @@ import { openCgroups } from './process/cgroup.ts'
 import { agentEnvironment, searchPath } from './process/environment.ts'
 import { askVersion, findProgram, isFile } from './process/program.ts'
 import { createProcesses } from './process/supervise.ts'
+import { openTemporaries } from './process/temporary.ts'
 import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
@@ -41,6 +42,15 @@ export interface RunningServer {
   port: number
   /** Ends runs, flushes, frees the lock; within some 8 s. Safe to repeat. */
   stop(): Promise<void>
+}
+
+/** What the environment of an agent's process depends on. */
+interface AgentProcess {
+  taskId: string
+  wsId: string
+  command: Command
+  /** Its `TMPDIR`. */
+  temporary: string
 }
 
 /**
@@ -107,6 +117,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       liveFiles,
       runDirectory,
     })
+    // After what was left alive is gone: it takes away what they left.
+    const temporaries = await openTemporaries({
+      base: environment['TMPDIR'],
+      recordFile: join(dataDir, 'temporary.json'),
+      onTrouble,
+    })
+    releases.push(() => temporaries.close())
     if (recovered.interrupted > 0) log.warn(recovered, 'runs of a server that died were ended')
 
     const workspaces = createWorkspaces({
@@ -119,12 +136,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       busy: (wsId) => runs.activeIn(wsId) > 0,
     })
     let url = ''
-    const environmentOf = ({ taskId, wsId, command }: { taskId: string; wsId: string; command: Command }) =>
+    const environmentOf = ({ taskId, wsId, command, temporary }: AgentProcess) =>
       agentEnvironment({
         server: environment,
         adapter: command.env,
         pass: command.passEnv ?? [],
-        own: { POSTERN_URL: url, POSTERN_RUN_ID: taskId, POSTERN_WORKSPACE_ID: wsId },
+        own: { POSTERN_URL: url, POSTERN_RUN_ID: taskId, POSTERN_WORKSPACE_ID: wsId, TMPDIR: temporary },
         binDirectory,
       })
     const worker = createWorker({
@@ -137,6 +154,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       liveFiles,
       workspaceDirectory: (wsId) => workspaces.directory(wsId),
       findProgram: locate,
+      temporaries,
       environment: environmentOf,
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
@@ -173,6 +191,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         clock,
         directory: join(dataDir, 'probes'),
         findProgram: locate,
+        temporaries,
         environment: environmentOf,
       }),
     })

@@ -4,6 +4,7 @@ import { isoTime, type Clock } from '../clock.ts'
 import type { RunRow } from '../model.ts'
 import { createLineSplitter, type Line } from '../process/lines.ts'
 import type { Processes, Supervised } from '../process/supervise.ts'
+import type { Temporaries } from '../process/temporary.ts'
 import type { Exit } from '../process/types.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Changes } from './changes.ts'
@@ -39,7 +40,8 @@ export interface AttendDeps {
   liveFiles: LiveFiles<LiveRun>
   /** Absolute path of a program, or undefined. */
   findProgram(name: string): Promise<string | undefined>
-  environment(task: { taskId: string; wsId: string; command: Command }): Record<string, string>
+  temporaries: Temporaries
+  environment(task: { taskId: string; wsId: string; command: Command; temporary: string }): Record<string, string>
   runDirectory: (taskId: string) => string
   /** The agent printed a record that its decoder does not know. */
   onUnknownRecord(agentId: string): void
@@ -83,6 +85,7 @@ export function createAttendant(deps: AttendDeps) {
       throw new Unstartable('agent_not_found', `"${command.program}" is not on the server's PATH${hint}`)
     }
     if (command.stdin === '') await changes.base // it has its prompt from the start
+    const temporary = await deps.temporaries.open()
     const shared = { disk, clock, directory, signal: control.giveUp.signal }
     const stdout = createStreamOutput({ ...shared, stream: 'stdout' })
     const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
@@ -98,7 +101,7 @@ export function createAttendant(deps: AttendDeps) {
       program,
       args: command.args,
       cwd: changes.directory,
-      env: deps.environment({ taskId: row.id, wsId: row.wsId, command }),
+      env: deps.environment({ taskId: row.id, wsId: row.wsId, command, temporary: temporary.path }),
       stdin: command.stdin,
       timeoutMs: row.timeoutMs,
       idleTimeoutMs: row.idleTimeoutMs,
@@ -175,9 +178,11 @@ export function createAttendant(deps: AttendDeps) {
 
     const exit = await supervised.ended
     settle.abort()
+    const cleaned = temporary.remove()
     if (agent.headless?.output === 'text') await text.end()
     else for (const line of splitter.end()) await take(line)
     await hear(complaints.end())
+    await cleaned
     if (exit.reason === 'not_started')
       throw new Unstartable('agent_not_startable', `"${agent.id}" could not be started (${exit.error})`)
     await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined) // only the kept tail can be missing

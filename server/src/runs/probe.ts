@@ -9,6 +9,7 @@ import { DomainError } from '../errors.ts'
 import type { AgentProbe } from '../model.ts'
 import { createLineSplitter } from '../process/lines.ts'
 import type { Processes } from '../process/supervise.ts'
+import type { Temporaries, Temporary } from '../process/temporary.ts'
 import { judge } from './outcome.ts'
 
 export const PROBE_PROMPT = 'Reply with the single word: ready'
@@ -28,7 +29,8 @@ export function createProbe(deps: {
   /** Where its empty directories are made. */
   directory: string
   findProgram(name: string): Promise<string | undefined>
-  environment(task: { taskId: string; wsId: string; command: Command }): Record<string, string>
+  temporaries: Temporaries
+  environment(task: { taskId: string; wsId: string; command: Command; temporary: string }): Record<string, string>
 }): (agentId: string, signal: AbortSignal) => Promise<AgentProbe> {
   const { agents, processes, dispatch, clock } = deps
 
@@ -44,6 +46,7 @@ export function createProbe(deps: {
       throw new DomainError('capacity_reached', `${running} of ${limit} runs are active`, { retryAfterSeconds: 5 })
     }
     let directory: string | undefined
+    let temporary: Temporary | undefined
     const startedAt = clock.monotonic()
     const answer = (ok: boolean, reason: string | null, detail: string | null, text: string | null): AgentProbe => {
       return { agent: agentId, ok, reason, detail, text, durationMs: Math.round(clock.monotonic() - startedAt) }
@@ -68,6 +71,7 @@ export function createProbe(deps: {
           null,
         )
       }
+      temporary = await deps.temporaries.open()
       const splitter = createLineSplitter()
       const fold = createFold(headless.usage)
       const abort = new AbortController()
@@ -80,7 +84,7 @@ export function createProbe(deps: {
         program,
         args: command.args,
         cwd: directory,
-        env: deps.environment({ taskId, wsId: 'ws-probe', command }),
+        env: deps.environment({ taskId, wsId: 'ws-probe', command, temporary: temporary.path }),
         stdin: command.stdin,
         timeoutMs: PROBE_TIMEOUT_MS,
         idleTimeoutMs: null,
@@ -109,6 +113,7 @@ export function createProbe(deps: {
       return answer(verdict.status === 'succeeded', verdict.reason, verdict.detail, text)
     } finally {
       place.free()
+      await temporary?.remove()
       if (directory !== undefined) await rm(directory, { recursive: true, force: true })
     }
   }
