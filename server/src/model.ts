@@ -303,6 +303,16 @@ export const Event = z
 export type Event = z.infer<typeof Event>
 export type NewEvent = { type: string } & Record<string, unknown>
 
+/** One page of events, in order. */
+export const EventPage = z
+  .object({
+    events: z.array(Event),
+    nextAfter: z.int().min(0).meta({ description: 'Pass as `after` to go on.' }),
+    lastSeq: z.int().min(0).meta({ description: 'Seq of the newest event.' }),
+  })
+  .meta({ id: 'EventPage', description: 'One page of events, in order.' })
+export type EventPage = z.infer<typeof EventPage>
+
 /** The event after which a run's log grows no more. */
 export const TERMINAL_EVENT = 'run.ended'
 

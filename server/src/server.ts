@@ -1,4 +1,4 @@
-import { chmod, mkdir, rm } from 'node:fs/promises'
+import { chmod, mkdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from './agents/agent.ts'
 import { createAgents } from './agents/agents.ts'
@@ -7,6 +7,7 @@ import type { Config } from './config.ts'
 import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
 import { createHttp } from './http/app.ts'
+import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
 import type { Logger } from './log.ts'
 import { openCgroups } from './process/cgroup.ts'
 import { agentEnvironment, searchPath } from './process/environment.ts'
@@ -88,8 +89,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     releases.push(() => store.close())
 
+    const worktreePath = (taskId: string): string => join(dataDir, 'worktrees', taskId)
     const runDirectory = (taskId: string): string => join(dataDir, 'runs', taskId)
-    const events = createEventLog({ disk, clock, path: (log) => join(runDirectory(log), 'events.ndjson') })
+    const inboxDirectory = join(dataDir, 'inbox')
+    const events = createEventLog({
+      disk,
+      clock,
+      path: (log) => join(log === INBOX_LOG ? inboxDirectory : runDirectory(log), 'events.ndjson'),
+    })
     releases.push(() => events.closeAll())
     const processes = createProcesses({ clock, cgroups: openCgroups() })
     const binDirectory = await writeLauncher(join(dataDir, 'bin'))
@@ -158,7 +165,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       environment: environmentOf,
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
-      worktreePath: (taskId) => join(dataDir, 'worktrees', taskId),
+      worktreePath,
     })
     const runs = createRuns({
       runs: store.runs,
@@ -174,10 +181,34 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onError: onTrouble,
     })
 
+    const inbox = createInbox({
+      table: store.inbox,
+      damaged: store.damagedInbox,
+      claims: store.claims,
+      events,
+      disk,
+      clock,
+      directory: inboxDirectory,
+      roots: async ({ wsId, taskId }) => {
+        if (wsId === null) return []
+        const own = taskId === null ? undefined : await realpath(worktreePath(taskId)).catch(() => undefined)
+        return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
+      },
+      continueRun: ({ wsId, resume, body, issueId, idempotency }) =>
+        runs.start({
+          wsId,
+          body: { prompt: body.message, resume, ...(body.timeoutMs !== undefined && { timeoutMs: body.timeoutMs }) },
+          ...(idempotency && { idempotency }),
+          trigger: { kind: 'inbox', grantId: null, issueId, parentTaskId: null },
+        }),
+    })
+    await inbox.mend()
+
     const http = await createHttp({
       runs,
       workspaces,
       agents,
+      inbox,
       config,
       clock,
       log,

@@ -5,7 +5,7 @@ import { openApiDocument, type Operation } from '../src/http/openapi.ts'
 import type { Workspace } from '../src/model.ts'
 import type { OutputFile, Runs } from '../src/runs/types.ts'
 import { writeFile } from 'node:fs/promises'
-import { memoryRuns, someRun, startHttp, TASK_ID, type TestHttp } from './http-harness.ts'
+import { memoryInbox, memoryRuns, someEntry, someRun, startHttp, TASK_ID, type TestHttp } from './http-harness.ts'
 import { rawConnection, parseAnswer, rawRequest, type RawAnswer } from './raw-http.ts'
 import { temporaryDirectory } from './temporary.ts'
 
@@ -80,6 +80,7 @@ beforeAll(async () => {
   }
   const options = {
     workspaces: obedient(workspaces),
+    inbox: obedient(memoryInbox()),
     limits: { headersMs: 600, requestMs: 600 },
     failure: () => failure,
     level: 'silent' as const,
@@ -102,15 +103,20 @@ afterAll(async () => {
   await busy[Symbol.asyncDispose]()
 })
 
-const PARAMETERS: Record<string, string> = { taskId: TASK_ID }
+const PARAMETERS: Record<string, string> = { taskId: TASK_ID, index: '0' }
+/** What `{id}` names, by the noun of the operation. */
+const IDS: Record<string, string> = { agents: 'demo', inbox: someEntry.id }
 const fill = ({ path, operation }: Op, ids = true): string =>
   path.replace(/\{(\w+)\}/g, (_, name: string) =>
-    ids ? (PARAMETERS[name] ?? (operation.operationId.startsWith('agents') ? 'demo' : 'ws-a')) : 'NOPE',
+    ids ? (PARAMETERS[name] ?? IDS[operation.operationId.split('.')[0] ?? ''] ?? 'ws-a') : 'NOPE',
   )
 const BODIES: Record<string, unknown> = {
   'runs.create': { prompt: 'x' },
   'workspaces.create': { tag: 'a' },
   'workspaces.update': { tag: 'b' },
+  'inbox.push': { title: 'A result' },
+  'inbox.mark': { all: true },
+  'inbox.reply': { message: 'x' },
 }
 
 /** Calls the operation in the way the document says, with the admin token; `change` makes it go wrong. */
@@ -215,7 +221,10 @@ const OWN: Partial<Record<ErrorCode, (op: Op) => Promise<unknown>>> = {
   invalid_json: (op) => call(op, { body: '{' }),
   payload_too_large: (op) => call(op, { body: ' '.repeat(1_048_577) }),
   unsupported_media_type: (op) => call(op, { headers: ['Content-Type: text/plain'] }),
-  prompt_too_long: (op) => call(op, { body: JSON.stringify({ prompt: 'x'.repeat(16_001) }) }),
+  prompt_too_long: (op) =>
+    call(op, {
+      body: JSON.stringify({ [op.operation.operationId === 'inbox.reply' ? 'message' : 'prompt']: 'x'.repeat(16_001) }),
+    }),
   idempotency_key_invalid: (op) => call(op, { headers: ['Idempotency-Key: a b'] }),
   range_not_satisfiable: (op) => call(op, { headers: ['Range: bytes=99-'] }),
   validation_failed: (op) => {
@@ -250,9 +259,10 @@ describe.each(operations)('$operation.operationId', (op) => {
       await call(op, { headers: ['Accept: text/event-stream'] })
       await call(op, { on: busy, headers: ['Prefer: wait=1', 'Idempotency-Key: k'] })
     }
-    if (id === 'runs.retry') await call(op, { headers: ['Prefer: wait=1'] })
+    if (id === 'runs.retry' || id === 'inbox.reply') await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.get') await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.output') await call(op, { headers: ['Range: bytes=0-1'] })
+    if (id === 'inbox.events') await call(op, { headers: ['Accept: text/event-stream'] })
     if (id === 'runs.events') {
       await call(op, { headers: ['Accept: text/event-stream'] })
       await call(op, { headers: ['Accept: text/event-stream', 'Last-Event-ID: 1'] })

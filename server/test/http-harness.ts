@@ -5,7 +5,9 @@ import { DomainError } from '../src/errors.ts'
 import { createHttp, type HttpDeps, type HttpLimits } from '../src/http/app.ts'
 import { createLogger, type LogLevel } from '../src/log.ts'
 import type { Event, Run, Workspace } from '../src/model.ts'
-import type { Runs } from '../src/runs/types.ts'
+import type { Inbox } from '../src/inbox/types.ts'
+import type { InboxEntry } from '../src/model/inbox.ts'
+import type { Runs, Started } from '../src/runs/types.ts'
 import { temporaryDirectory } from './temporary.ts'
 
 export const TASK_ID = 'headless_01K00000000000000000000001'
@@ -100,6 +102,42 @@ export function memoryRuns(
   }
 }
 
+export const someEntry: InboxEntry = {
+  id: 'inb_01K00000000000000000000001',
+  from: 'run',
+  wsId: 'ws-a',
+  taskId: TASK_ID,
+  sessionId: null,
+  issueId: null,
+  title: 'A result',
+  body: 'All is **well**.',
+  documents: [],
+  damage: null,
+  createdAt: '2026-11-20T09:00:00.000Z',
+  readAt: null,
+}
+
+/** An Inbox with the entry above. */
+export function memoryInbox(): Inbox<Started> {
+  const event = { seq: 1, at: someEntry.createdAt, type: 'inbox.pushed', id: someEntry.id }
+  return {
+    push: () => Promise.resolve({ entry: someEntry, replayed: false }),
+    list: () => Promise.resolve({ entries: [someEntry], nextCursor: null, unread: 1, damaged: [] }),
+    get: () => Promise.resolve(someEntry),
+    mark: () => Promise.resolve(someEntry),
+    markMany: () => Promise.resolve(1),
+    remove: () => Promise.resolve(),
+    reply: () => Promise.resolve({ run: someRun, replayed: false }),
+    document: () => Promise.resolve({ name: 'a.md', bytes: Buffer.from('x') }),
+    pushedBy: () => Promise.resolve([]),
+    events: () => Promise.resolve({ events: [event], nextAfter: 1, lastSeq: 1 }),
+    async *follow() {
+      await Promise.resolve()
+      yield event
+    },
+  }
+}
+
 export interface TestHttp extends AsyncDisposable {
   url: string
   port: number
@@ -119,7 +157,7 @@ export async function startHttp(
     level?: LogLevel
     /** What listing and probing agents fail with; undefined: they do not. */
     failure?: () => unknown
-  } & Partial<Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces'>> = {},
+  } & Partial<Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces' | 'inbox'>> = {},
 ): Promise<TestHttp> {
   const directory = await temporaryDirectory()
   const config: Config = {
@@ -149,6 +187,7 @@ export async function startHttp(
       remove: () => Promise.resolve().then(none),
       directory: () => Promise.resolve().then(none),
     },
+    inbox: options.inbox ?? memoryInbox(),
     agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.ts';
-import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
+import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -184,6 +184,150 @@ export class Runs extends HeyApiClient {
     }
 }
 
+export class Inbox extends HeyApiClient {
+    /**
+     * List Inbox entries
+     *
+     * Newest first, read ones included. An entry that cannot be read is named and hides no other.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<InboxListData, ThrowOnError>): RequestResult<InboxListResponses, InboxListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<InboxListResponses, InboxListErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox',
+            ...options
+        });
+    }
+    
+    /**
+     * Push an Inbox entry
+     *
+     * Who pushes is stamped by the server. Documents are copied as they are now; the entry is on disk when this answers.
+     */
+    public push<ThrowOnError extends boolean = false>(options: Options<InboxPushData, ThrowOnError>): RequestResult<InboxPushResponses, InboxPushErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<InboxPushResponses, InboxPushErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Read or follow what happens to the Inbox
+     *
+     * `inbox.pushed` (with origin and title), `inbox.read`, `inbox.unread`, `inbox.removed`. A page as JSON; or, with `Accept: text/event-stream`, as they happen, without an end. `Last-Event-ID` or `after` resumes without gap or duplicate.
+     */
+    public events<ThrowOnError extends boolean = false>(options?: Options<InboxEventsData, ThrowOnError>): RequestResult<InboxEventsResponses, InboxEventsErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<InboxEventsResponses, InboxEventsErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/events',
+            ...options
+        });
+    }
+    
+    /**
+     * Mark many entries as read
+     *
+     * By id, or all of them. Ids that name nothing are passed over.
+     */
+    public mark<ThrowOnError extends boolean = false>(options: Options<InboxMarkData, ThrowOnError>): RequestResult<InboxMarkResponses, InboxMarkErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<InboxMarkResponses, InboxMarkErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/read',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Remove an entry
+     *
+     * With its documents, for good; also one that cannot be read.
+     */
+    public remove<ThrowOnError extends boolean = false>(options: Options<InboxRemoveData, ThrowOnError>): RequestResult<InboxRemoveResponses, InboxRemoveErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<InboxRemoveResponses, InboxRemoveErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/{id}',
+            ...options
+        });
+    }
+    
+    /**
+     * Get an Inbox entry
+     *
+     * Reading it does not mark it as read.
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<InboxGetData, ThrowOnError>): RequestResult<InboxGetResponses, InboxGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<InboxGetResponses, InboxGetErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/{id}',
+            ...options
+        });
+    }
+    
+    /**
+     * Read a document of an entry
+     *
+     * The bytes as they were when the entry was pushed, checked against their SHA-256.
+     */
+    public document<ThrowOnError extends boolean = false>(options: Options<InboxDocumentData, ThrowOnError>): RequestResult<InboxDocumentResponses, InboxDocumentErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<InboxDocumentResponses, InboxDocumentErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/{id}/documents/{index}',
+            ...options
+        });
+    }
+    
+    /**
+     * Mark an entry as read
+     *
+     * Safe to repeat.
+     */
+    public read<ThrowOnError extends boolean = false>(options: Options<InboxReadData, ThrowOnError>): RequestResult<InboxReadResponses, InboxReadErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<InboxReadResponses, InboxReadErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/{id}/read',
+            ...options
+        });
+    }
+    
+    /**
+     * Reply to an entry
+     *
+     * Starts a run that continues the conversation of the run that pushed it, and marks it as read.
+     */
+    public reply<ThrowOnError extends boolean = false>(options: Options<InboxReplyData, ThrowOnError>): RequestResult<InboxReplyResponses, InboxReplyErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<InboxReplyResponses, InboxReplyErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/{id}/reply',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Mark an entry as unread
+     *
+     * Safe to repeat.
+     */
+    public unread<ThrowOnError extends boolean = false>(options: Options<InboxUnreadData, ThrowOnError>): RequestResult<InboxUnreadResponses, InboxUnreadErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<InboxUnreadResponses, InboxUnreadErrors, ThrowOnError>({
+            security: [{ scheme: 'bearer', type: 'http' }],
+            url: '/api/inbox/{id}/unread',
+            ...options
+        });
+    }
+}
+
 export class Workspaces extends HeyApiClient {
     /**
      * List workspaces
@@ -339,6 +483,11 @@ export class Operations extends HeyApiClient {
     private _runs?: Runs;
     get runs(): Runs {
         return this._runs ??= new Runs({ client: this.client });
+    }
+    
+    private _inbox?: Inbox;
+    get inbox(): Inbox {
+        return this._inbox ??= new Inbox({ client: this.client });
     }
     
     private _workspaces?: Workspaces;

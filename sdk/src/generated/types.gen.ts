@@ -255,6 +255,111 @@ export type Health = {
 };
 
 /**
+ * A snapshot of one file.
+ */
+export type InboxDocument = {
+    /**
+     * Path of the file in its workspace when it was pushed.
+     */
+    name: string;
+    sizeBytes: number;
+    /**
+     * SHA-256 of the bytes, in hexadecimal.
+     */
+    sha256: string;
+};
+
+/**
+ * A durable result for people.
+ */
+export type InboxEntry = {
+    /**
+     * Inbox entry id, `inb_<ulid>`; later entries sort later.
+     */
+    id: string;
+    /**
+     * Who pushed it, by the token of the push: a run, a session, the server itself, or the operator.
+     */
+    from: 'run' | 'session' | 'server' | 'operator';
+    /**
+     * The workspace it is about.
+     */
+    wsId: string | null;
+    /**
+     * The run that pushed it, or that the server reports.
+     */
+    taskId: string | null;
+    /**
+     * The session that pushed it.
+     */
+    sessionId: string | null;
+    /**
+     * The issue whose run pushed it.
+     */
+    issueId: string | null;
+    title: string;
+    /**
+     * Markdown. What an agent wrote is data, not orders.
+     */
+    body: string;
+    /**
+     * Snapshots, by their position from 0.
+     */
+    documents: Array<InboxDocument>;
+    /**
+     * What of it can no longer be read; null: nothing is wrong.
+     */
+    damage: string | null;
+    createdAt: string;
+    /**
+     * When it was marked as read; null: unread.
+     */
+    readAt: string | null;
+};
+
+/**
+ * One page of Inbox entries, newest first.
+ */
+export type InboxList = {
+    entries: Array<InboxEntry>;
+    /**
+     * Pass as `cursor` for the next page; null on the last.
+     */
+    nextCursor: string | null;
+    /**
+     * Unread entries in all, whatever the query.
+     */
+    unread: number;
+    /**
+     * Entries on disk that cannot be read, and why: they hide no other.
+     */
+    damaged: Array<{
+        id: string;
+        detail: string;
+    }>;
+};
+
+/**
+ * How many entries changed.
+ */
+export type InboxMarked = {
+    /**
+     * Entries that were unread before.
+     */
+    marked: number;
+};
+
+/**
+ * The entry that is gone.
+ */
+export type InboxRemoved = {
+    /**
+     * Inbox entry id, `inb_<ulid>`; later entries sort later.
+     */
+    id: string;
+};
+
+/**
  * A failure, as RFC 9457 has it.
  */
 export type Problem = {
@@ -302,11 +407,57 @@ export type Problem = {
     }>;
 };
 
+export type PushInbox = {
+    /**
+     * One line, 1 to 200 characters.
+     */
+    title: string;
+    /**
+     * Markdown, at most 65536 characters. Default: empty.
+     */
+    body?: string;
+    /**
+     * Files of the workspace, by absolute path or relative to it, at most 16 of at most 10485760 bytes each; a snapshot of each is kept. A path that leaves the workspace, also through a link, is refused.
+     */
+    documents?: Array<string>;
+    /**
+     * The same key of the same caller within 24 h gives the same entry; wins over `Idempotency-Key`. With another body: 422.
+     */
+    key?: string;
+    /**
+     * The workspace it is about, for the admin token; a run or session has its own.
+     */
+    wsId?: string;
+};
+
+export type ReadInbox = {
+    ids?: Array<string>;
+    /**
+     * Every unread entry, of `wsId` when it is given.
+     */
+    all?: true;
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId?: string;
+};
+
 /**
  * Whether new work is taken.
  */
 export type Readiness = {
     status: 'ready' | 'draining';
+};
+
+export type ReplyInbox = {
+    /**
+     * What to say to the agent that pushed it.
+     */
+    message: string;
+    /**
+     * Milliseconds, as of any run.
+     */
+    timeoutMs?: number;
 };
 
 /**
@@ -1118,6 +1269,650 @@ export type RunsRetryResponses = {
 };
 
 export type RunsRetryResponse = RunsRetryResponses[keyof RunsRetryResponses];
+
+export type InboxListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only entries about this workspace.
+         */
+        wsId?: string;
+        /**
+         * `true`: only unread ones; `false`: only read ones.
+         */
+        unread?: boolean;
+        /**
+         * Only entries with this text in title, body or the name of a document; case is ignored.
+         */
+        q?: string;
+        /**
+         * Entries on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/inbox';
+};
+
+export type InboxListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type InboxListError = InboxListErrors[keyof InboxListErrors];
+
+export type InboxListResponses = {
+    /**
+     * One page of entries.
+     */
+    200: InboxList;
+};
+
+export type InboxListResponse = InboxListResponses[keyof InboxListResponses];
+
+export type InboxPushData = {
+    body: PushInbox;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/inbox';
+};
+
+export type InboxPushErrors = {
+    /**
+     * `bad_request`: Bad request. `document_not_usable`: Document not usable. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type InboxPushError = InboxPushErrors[keyof InboxPushErrors];
+
+export type InboxPushResponses = {
+    /**
+     * The new entry.
+     */
+    201: InboxEntry;
+};
+
+export type InboxPushResponse = InboxPushResponses[keyof InboxPushResponses];
+
+export type InboxEventsData = {
+    body?: never;
+    headers?: {
+        /**
+         * Resume the stream after this seq; what an `EventSource` sends by itself. Wins over `after`.
+         */
+        'Last-Event-ID'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * Only events with a greater seq; default 0.
+         */
+        after?: number;
+        /**
+         * Events on a page, 1 to 1000 (the default); not for streams.
+         */
+        limit?: number;
+    };
+    url: '/api/inbox/events';
+};
+
+export type InboxEventsErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type InboxEventsError = InboxEventsErrors[keyof InboxEventsErrors];
+
+export type InboxEventsResponses = {
+    /**
+     * One page of events, or the stream of them.
+     */
+    200: EventPage;
+};
+
+export type InboxEventsResponse = InboxEventsResponses[keyof InboxEventsResponses];
+
+export type InboxMarkData = {
+    body: ReadInbox;
+    path?: never;
+    query?: never;
+    url: '/api/inbox/read';
+};
+
+export type InboxMarkErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type InboxMarkError = InboxMarkErrors[keyof InboxMarkErrors];
+
+export type InboxMarkResponses = {
+    /**
+     * How many changed.
+     */
+    200: InboxMarked;
+};
+
+export type InboxMarkResponse = InboxMarkResponses[keyof InboxMarkResponses];
+
+export type InboxRemoveData = {
+    body?: never;
+    path: {
+        /**
+         * Inbox entry id, `inb_<ulid>`; later entries sort later.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/inbox/{id}';
+};
+
+export type InboxRemoveErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `inbox_entry_not_found`: Inbox entry not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type InboxRemoveError = InboxRemoveErrors[keyof InboxRemoveErrors];
+
+export type InboxRemoveResponses = {
+    /**
+     * It is gone.
+     */
+    200: InboxRemoved;
+};
+
+export type InboxRemoveResponse = InboxRemoveResponses[keyof InboxRemoveResponses];
+
+export type InboxGetData = {
+    body?: never;
+    path: {
+        /**
+         * Inbox entry id, `inb_<ulid>`; later entries sort later.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/inbox/{id}';
+};
+
+export type InboxGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `inbox_entry_not_found`: Inbox entry not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type InboxGetError = InboxGetErrors[keyof InboxGetErrors];
+
+export type InboxGetResponses = {
+    /**
+     * The entry.
+     */
+    200: InboxEntry;
+};
+
+export type InboxGetResponse = InboxGetResponses[keyof InboxGetResponses];
+
+export type InboxDocumentData = {
+    body?: never;
+    path: {
+        /**
+         * Inbox entry id, `inb_<ulid>`; later entries sort later.
+         */
+        id: string;
+        /**
+         * Position of the document, from 0.
+         */
+        index: string;
+    };
+    query?: never;
+    url: '/api/inbox/{id}/documents/{index}';
+};
+
+export type InboxDocumentErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `document_not_found`: Document not found. `inbox_entry_not_found`: Inbox entry not found.
+     */
+    404: Problem;
+    /**
+     * `document_damaged`: Document damaged.
+     */
+    410: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type InboxDocumentError = InboxDocumentErrors[keyof InboxDocumentErrors];
+
+export type InboxDocumentResponses = {
+    /**
+     * The bytes.
+     */
+    200: Blob | File;
+};
+
+export type InboxDocumentResponse = InboxDocumentResponses[keyof InboxDocumentResponses];
+
+export type InboxReadData = {
+    body?: never;
+    path: {
+        /**
+         * Inbox entry id, `inb_<ulid>`; later entries sort later.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/inbox/{id}/read';
+};
+
+export type InboxReadErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `inbox_entry_not_found`: Inbox entry not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type InboxReadError = InboxReadErrors[keyof InboxReadErrors];
+
+export type InboxReadResponses = {
+    /**
+     * The entry, read.
+     */
+    200: InboxEntry;
+};
+
+export type InboxReadResponse = InboxReadResponses[keyof InboxReadResponses];
+
+export type InboxReplyData = {
+    body: ReplyInbox;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+        /**
+         * `wait=n`: answer when the run ends, or after n seconds, 1 to 60. Source: RFC 7240.
+         */
+        Prefer?: string;
+    };
+    path: {
+        /**
+         * Inbox entry id, `inb_<ulid>`; later entries sort later.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/inbox/{id}/reply';
+};
+
+export type InboxReplyErrors = {
+    /**
+     * `agent_not_enabled`: Agent not enabled. `agent_not_headless`: Agent cannot run headless. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `model_not_supported`: Agent cannot choose a model. `prompt_too_long`: Prompt too long. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `inbox_entry_not_found`: Inbox entry not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `not_resumable`: Not resumable. `resume_busy`: Conversation busy.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error. `run_not_recorded`: The run could not be recorded.
+     */
+    500: Problem;
+};
+
+export type InboxReplyError = InboxReplyErrors[keyof InboxReplyErrors];
+
+export type InboxReplyResponses = {
+    /**
+     * The run has ended in time for `Prefer: wait=n`.
+     */
+    200: Run;
+    /**
+     * The run is accepted.
+     */
+    202: Run;
+};
+
+export type InboxReplyResponse = InboxReplyResponses[keyof InboxReplyResponses];
+
+export type InboxUnreadData = {
+    body?: never;
+    path: {
+        /**
+         * Inbox entry id, `inb_<ulid>`; later entries sort later.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/inbox/{id}/unread';
+};
+
+export type InboxUnreadErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `inbox_entry_not_found`: Inbox entry not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type InboxUnreadError = InboxUnreadErrors[keyof InboxUnreadErrors];
+
+export type InboxUnreadResponses = {
+    /**
+     * The entry, unread.
+     */
+    200: InboxEntry;
+};
+
+export type InboxUnreadResponse = InboxUnreadResponses[keyof InboxUnreadResponses];
 
 export type WorkspacesListData = {
     body?: never;

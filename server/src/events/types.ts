@@ -1,12 +1,6 @@
 import type { Event, NewEvent } from '../model.ts'
 
-/** Some events of a log, in order. */
-export interface EventPage {
-  events: Event[]
-  /** Pass as `after` to go on. */
-  nextAfter: number
-  lastSeq: number
-}
+export type { EventPage } from '../model.ts'
 
 /** Numbered events, a log per run. One writer per log; readers have cursors, not queues. Decision 0008. */
 export interface EventLog {

@@ -16,7 +16,7 @@ import { createFront } from './front.ts'
 import { checkGate, MAX_HEADER_BYTES, reachOf, type Reach } from './gate.ts'
 import { readHeaders } from './headers.ts'
 import { countAnswer, metricsText, newCounters } from './metrics.ts'
-import { outputRoutes } from './output.ts'
+import { documentRoute, outputRoutes } from './output.ts'
 import { pageRoutes } from './pages.ts'
 import { createPeers } from './peer.ts'
 import { PLAIN } from './plain.ts'
@@ -65,9 +65,10 @@ export interface Http {
 export async function createHttp(deps: HttpDeps): Promise<Http> {
   const { config, clock, log, version, isDraining, runs, limits = HTTP_LIMITS } = deps
   const token = await adminToken(config.dataDir, isLoopbackHost(config.host))
+  const closing = new AbortController()
   const peers = createPeers({ runProcesses: deps.runProcesses })
   const check = createCallerCheck({ config, adminToken: token, peers, hasRuns: () => runs.capacity().running > 0 })
-  const stream = createEventStream({ clock, ...(limits.stream && { limits: limits.stream }) })
+  const stream = createEventStream({ clock, closing: closing.signal, ...(limits.stream && { limits: limits.stream }) })
   const counters = newCounters()
   const under = new Map<Exchange, Socket>()
   const current = new WeakMap<Socket, Exchange>()
@@ -79,6 +80,7 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
     [
       ...procedureRoutes(deps, stream),
       ...outputRoutes(runs),
+      documentRoute(deps.inbox),
       ...pageRoutes({
         version,
         workspaces: deps.workspaces,
@@ -209,6 +211,7 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
     },
     async close() {
       isClosing = true
+      closing.abort()
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const { response } of under.keys()) if (!response.headersSent) response.shouldKeepAlive = false
       server.closeIdleConnections()

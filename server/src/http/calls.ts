@@ -20,8 +20,19 @@ const runEvents = ({ runs }: Nouns, { taskId }: { taskId: string }): EventSource
   isOver: async () => isTerminal((await runs.get(taskId)).status),
 })
 
+/** What happens to the Inbox, without an end. */
+const inboxEvents = ({ inbox }: Nouns): EventSource => ({
+  page: (after, limit) => inbox.events(after, limit),
+  follow: (after, signal) => inbox.follow(after, signal),
+  isOver: () => Promise.resolve(false),
+  endsWithServer: true,
+})
+
 /** What procedures answer with when they are asked for an event stream. */
-const SOURCES: Record<string, (nouns: Nouns, input: never) => EventSource> = { 'runs.events': runEvents }
+const SOURCES: Record<string, (nouns: Nouns, input: never) => EventSource> = {
+  'runs.events': runEvents,
+  'inbox.events': inboxEvents,
+}
 
 /** A route for each procedure. */
 export function procedureRoutes(nouns: Nouns, stream: EventStream): Route[] {
@@ -128,6 +139,7 @@ function contextOf(nouns: Nouns, exchange: Exchange): Context {
     runs: nouns.runs,
     workspaces: nouns.workspaces,
     agents: nouns.agents,
+    inbox: nouns.inbox,
     probe: nouns.probe,
     // Made when it is asked for: most requests are answered before anyone could hang up.
     get signal() {

@@ -23,6 +23,7 @@ export const TAGS: Record<string, string> = {
   runs: 'One headless execution of one prompt each.',
   workspaces: 'Directories agents work in.',
   agents: 'Coding-agent programs behind adapters.',
+  inbox: 'Results that last: what runs, sessions and the server leave for people.',
   server: 'Health, metrics and this document.',
 }
 
@@ -75,6 +76,7 @@ export const RESPONSE_HEADERS: Record<string, Json> = {
 
 const SESSION = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
 const TASK = 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'
+const ENTRY = 'inb_01M7W3N1TT5V8Y0B3D6F9HKMPR'
 export const PARAMETER_EXAMPLES: Record<string, unknown> = { taskId: TASK, wsId: 'ws-news', agent: 'demo' }
 
 const WORKSPACE = {
@@ -164,6 +166,40 @@ export const EXAMPLES: Record<string, unknown> = {
   AgentProbe: { agent: 'demo', ok: true, reason: null, detail: null, text: 'ok', durationMs: 412 },
 }
 
+const INBOX_ENTRY = {
+  id: ENTRY,
+  from: 'run',
+  wsId: 'ws-news',
+  taskId: TASK,
+  sessionId: null,
+  issueId: null,
+  title: 'Risk limits: all inside',
+  body: 'Three positions checked, **none** over its limit.',
+  documents: [
+    {
+      name: 'reports/risk.md',
+      sizeBytes: 812,
+      sha256: '2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae',
+    },
+  ],
+  damage: null,
+  createdAt: '2026-11-20T09:13:05.900Z',
+  readAt: null,
+}
+Object.assign(EXAMPLES, {
+  InboxEntry: INBOX_ENTRY,
+  InboxList: { entries: [INBOX_ENTRY], nextCursor: null, unread: 1, damaged: [] },
+  InboxMarked: { marked: 3 },
+  InboxRemoved: { id: ENTRY },
+  PushInbox: {
+    title: 'Risk limits: all inside',
+    body: 'Three positions checked, **none** over its limit.',
+    documents: ['reports/risk.md'],
+  },
+  ReadInbox: { all: true },
+  ReplyInbox: { message: 'Check them against the limits of last year, too.' },
+})
+
 /** For each code: an example of its `detail`, and what to do. */
 export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   bad_request: {
@@ -234,6 +270,16 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   session_not_found: { detail: `no session \`${SESSION}\``, advice: '`GET /api/sessions` lists them.' },
   delivery_not_found: { detail: 'no such delivery', advice: 'List those of the grant.' },
   request_not_found: { detail: 'no such permission request', advice: '`GET /api/requests` lists them.' },
+  inbox_entry_not_found: { detail: `no inbox entry \`${ENTRY}\``, advice: '`GET /api/inbox` lists them.' },
+  document_not_found: { detail: 'the entry has 1 document; there is no 1', advice: 'Positions begin at 0.' },
+  document_not_usable: {
+    detail: '"../notes.md" is no file of the workspace',
+    advice: 'Name a regular file inside the workspace; links that lead out of it are refused.',
+  },
+  document_damaged: {
+    detail: 'the snapshot of "reports/risk.md" does not fit its SHA-256',
+    advice: 'The entry itself stays readable; the bytes are lost.',
+  },
   diff_not_available: { detail: 'the run has not ended', advice: 'Wait for the end; outside git there is no diff.' },
   method_not_allowed: {
     detail: 'DELETE is not possible here; possible: GET, HEAD, OPTIONS',

@@ -22,6 +22,8 @@ export interface EventSource {
   follow(after: number, signal: AbortSignal): AsyncIterable<Event>
   /** True once nothing will be added. */
   isOver(): Promise<boolean>
+  /** True for a log that goes on when the server stops: its readers are let go then, and come back. */
+  endsWithServer?: boolean
 }
 
 export type EventStream = (
@@ -38,8 +40,13 @@ export type EventStream = (
  *
  * @throws what `page` throws, before anything was sent
  */
-export function createEventStream(deps: { clock: Clock; limits?: StreamLimits }): EventStream {
-  const { clock, limits = STREAM_LIMITS } = deps
+export function createEventStream(deps: {
+  clock: Clock
+  /** Aborts when the server stops. */
+  closing: AbortSignal
+  limits?: StreamLimits
+}): EventStream {
+  const { clock, closing, limits = STREAM_LIMITS } = deps
 
   return async (exchange, source, { after, headers = {} }) => {
     const { request, response, log, id, path } = exchange
@@ -58,7 +65,8 @@ export function createEventStream(deps: { clock: Clock; limits?: StreamLimits })
     const reader = { response, clock, limits, signal: over.signal, isWriting: false }
     void beat(reader)
     try {
-      for await (const event of source.follow(after, over.signal)) {
+      const until = source.endsWithServer ? AbortSignal.any([over.signal, closing]) : over.signal
+      for await (const event of source.follow(after, until)) {
         if (!(await write(reader, textOf(event)))) break
       }
       if (!over.signal.aborted) response.end()

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { DomainError } from '../errors.ts'
+import type { Inbox } from '../inbox/types.ts'
 import type { OutputFile, Runs } from '../runs/types.ts'
 import { plainRoute } from './calls.ts'
 import type { Route } from './front.ts'
@@ -35,6 +36,21 @@ export function outputRoutes(runs: Runs): Route[] {
       send(exchange, 200, { 'Content-Type': 'text/x-diff; charset=utf-8' }, await runs.diff(taskId))
     }),
   ]
+}
+
+/**
+ * The bytes of one document of an Inbox entry. Never shown in the page of a browser: what an agent wrote may be a script.
+ */
+export function documentRoute(inbox: Inbox): Route {
+  return plainRoute<{ id: string; index: string }>(PLAIN.inboxDocument, async (exchange, { id, index }) => {
+    const { name, bytes } = await inbox.document(id, Number(index))
+    const file = encodeURIComponent(name.slice(name.lastIndexOf('/') + 1)).replaceAll("'", '%27')
+    const headers: Headers = {
+      'Content-Type': 'application/octet-stream',
+      'Content-Disposition': `attachment; filename*=UTF-8''${file}`,
+    }
+    send(exchange, 200, headers, bytes)
+  })
 }
 
 /** Bytes from `start` up to, not including, `end`. */

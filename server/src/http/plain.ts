@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { TaskId, WorkspaceId } from '../model.ts'
+import { InboxId } from '../model/inbox.ts'
 import { operation, type Meta } from './trpc.ts'
 
 /** An operation that answers no JSON, or is not a procedure: documented here, mounted by `app.ts`. */
@@ -72,6 +73,28 @@ export const PLAIN = {
       errors: ['run_not_found', 'diff_not_available', 'log_retired'],
       exempt: true,
       notFound: 'run_not_found',
+    },
+  ),
+  inboxDocument: plain(
+    z.strictObject({
+      id: InboxId,
+      index: z
+        .string()
+        .regex(/^\d{1,2}$/)
+        .meta({ description: 'Position of the document, from 0.', example: '0' }),
+    }),
+    'inbox.document',
+    'GET',
+    '/api/inbox/{id}/documents/{index}',
+    {
+      summary: 'Read a document of an entry',
+      description: 'The bytes as they were when the entry was pushed, checked against their SHA-256.',
+    },
+    {
+      answers: { 200: { description: 'The bytes.', other: { 'application/octet-stream': Bytes } } },
+      errors: ['inbox_entry_not_found', 'document_not_found', 'document_damaged'],
+      exempt: true,
+      notFound: 'inbox_entry_not_found',
     },
   ),
   contract: plain(

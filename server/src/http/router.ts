@@ -1,12 +1,18 @@
 import type { AnyTRPCProcedure } from '@trpc/server'
 import type { z } from 'zod'
 import { agentProcedures } from './procedures/agents.ts'
+import { inboxProcedures } from './procedures/inbox.ts'
 import { runProcedures } from './procedures/runs.ts'
 import { workspaceProcedures } from './procedures/workspaces.ts'
 import { router, type Meta } from './trpc.ts'
 
 /** Every procedure, by noun. A REST route is mounted, and documented, for each of them. */
-export const appRouter = router({ runs: runProcedures, workspaces: workspaceProcedures, agents: agentProcedures })
+export const appRouter = router({
+  runs: runProcedures,
+  workspaces: workspaceProcedures,
+  agents: agentProcedures,
+  inbox: inboxProcedures,
+})
 export type AppRouter = typeof appRouter
 
 /** A procedure as the front mounts it. */

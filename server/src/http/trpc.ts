@@ -2,8 +2,9 @@ import { initTRPC } from '@trpc/server'
 import type { z } from 'zod'
 import type { Agents } from '../agents/types.ts'
 import type { ErrorCode } from '../errors.ts'
+import type { Inbox } from '../inbox/types.ts'
 import type { AgentProbe, IdempotencyScope } from '../model.ts'
-import type { Runs } from '../runs/types.ts'
+import type { Runs, Started } from '../runs/types.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 
 /** What procedures work with. Values and async iterables come back from it; it knows nothing of HTTP. */
@@ -11,6 +12,7 @@ export interface Nouns {
   runs: Runs
   workspaces: Workspaces
   agents: Agents
+  inbox: Inbox<Started>
   /** Runs one fixed prompt with an agent. @throws DomainError `agent_not_found`, `agent_not_headless`, `capacity_reached` */
   probe(agentId: string, signal: AbortSignal): Promise<AgentProbe>
 }
@@ -29,7 +31,7 @@ export interface Context extends Nouns {
   reply: { status: number; headers: Record<string, string> }
 }
 
-export type Tag = 'runs' | 'workspaces' | 'agents' | 'server'
+export type Tag = 'runs' | 'workspaces' | 'agents' | 'inbox' | 'server'
 
 /** One success answer. */
 export interface Answer {

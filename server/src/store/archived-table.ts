@@ -14,7 +14,8 @@ const TIDY_MS = 1_000
 
 /**
  * One table over a bounded hot set and an archive: lists page on from one into the other. Moving is archive first,
- * then removed, so of twins after a crash the hot one wins. Decision 0005.
+ * then removed, so of twins after a crash the hot one wins; a row that is changed back to one that has not ended returns
+ * in the other order. Decision 0005.
  *
  * Ids carry their time and are made once: `insert` looks for a twin in the hot set only.
  */
@@ -102,7 +103,8 @@ export function createArchivedTable<R extends { id: string }>(options: {
       const archived = await archive.get(id)
       if (!archived || !matches(archived, when)) return undefined
       const row = { ...archived, ...patch }
-      await archive.append([row])
+      if (endedAt(row) === undefined && (await hot.insert(row))) await archive.remove(id)
+      else await archive.append([row])
       return row
     },
     remove: async (id) => (await hot.remove(id)) || (await archive.remove(id)),

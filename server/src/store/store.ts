@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { isTerminal, RunRow, WorkspaceRow } from '../model.ts'
+import { InboxRow } from '../model/inbox.ts'
 import { createArchive } from './archive.ts'
 import { createArchivedTable } from './archived-table.ts'
 import { openClaims, type Claims } from './claims.ts'
@@ -12,6 +13,9 @@ import { openTables } from './tables.ts'
 export interface Store {
   workspaces: Table<WorkspaceRow>
   runs: Table<RunRow>
+  inbox: Table<InboxRow>
+  /** Inbox entries on disk that cannot be read, and why; the others are served. */
+  damagedInbox: { id: string; detail: string }[]
   claims: Claims
   /** Writes the state file and closes every journal. */
   close(): Promise<void>
@@ -56,16 +60,40 @@ export async function openStore(options: {
     mayBeArchived: ({ status }) => status === undefined || isTerminal(status),
     onError: (error) => onTrouble('ended runs could not be moved to the archive', error),
   })
+  const damagedInbox: Store['damagedInbox'] = []
+  const hotInbox = tables.table('inbox', InboxRow, (id, detail) => {
+    damagedInbox.push({ id, detail })
+    onTrouble(`inbox entry ${id} cannot be read (${detail}); the others are served`)
+  })
+  const inboxArchive = createArchive({
+    disk,
+    directory: join(dataDir, 'archive', 'inbox'),
+    schema: InboxRow,
+    indexed: ['wsId', 'taskId', 'sessionId'],
+    onDamage: (message) => onTrouble(message),
+  })
+  const inbox = createArchivedTable({
+    hot: hotInbox,
+    archive: inboxArchive,
+    clock,
+    endedAt: (entry) => (entry.readAt === null ? undefined : Date.parse(entry.readAt)),
+    mayBeArchived: ({ readAt }) => readAt !== null,
+    onError: (error) => onTrouble('read inbox entries could not be moved to the archive', error),
+  })
   const claims = await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys })
   return {
     workspaces,
     runs,
+    inbox,
+    damagedInbox,
     claims,
     async close() {
       await runs.settle()
+      await inbox.settle()
       await tables.close()
       await claims.close()
       await archive.close()
+      await inboxArchive.close()
     },
   }
 }

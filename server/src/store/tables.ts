@@ -23,11 +23,19 @@ interface Change {
 }
 
 export interface Tables {
-  /** The table of that name. Rows are checked against the schema when they are loaded. Call before `ready`. */
-  table<R extends { id: string }>(name: string, schema: z.ZodType<R>): FileTable<R>
+  /**
+   * The table of that name. Rows are checked against the schema when they are loaded.
+   *
+   * @param onDamage told of each row that does not fit; it stays on disk, unseen, and the others are served. Absent: such
+   * a row is a `DamagedStateError`
+   */
+  table<R extends { id: string }>(name: string, schema: z.ZodType<R>, onDamage?: OnDamage): FileTable<R>
   /** Writes the state file and closes; nothing may be changed afterwards. */
   close(): Promise<void>
 }
+
+/** @param why what is wrong with the row of that id */
+export type OnDamage = (id: string, why: string) => void
 
 /** A table in memory: reads are immediate, so `size` and `values` can be looked at between two awaits. */
 export interface FileTable<R extends { id: string }> extends Table<R> {
@@ -114,19 +122,20 @@ export async function openTables(options: {
   }
 
   return {
-    table(name, schema) {
+    table(name, schema, onDamage) {
       const rows = (state.tables[name] ??= {})
+      const unfit = new Set<string>()
       for (const [id, row] of Object.entries(rows)) {
         const parsed = schema.safeParse(row)
         if (!parsed.success || parsed.data.id !== id) {
-          throw new DamagedStateError(
-            snapshotPath,
-            `row ${name}/${id} does not fit: ${parsed.error?.issues[0]?.message ?? 'wrong id'}`,
-          )
-        }
-        rows[id] = freeze(parsed.data)
+          const [issue] = parsed.error?.issues ?? []
+          const why = issue ? `${issue.path.join('.')}: ${issue.message}` : 'wrong id'
+          if (!onDamage) throw new DamagedStateError(snapshotPath, `row ${name}/${id} does not fit: ${why}`)
+          unfit.add(id)
+          onDamage(id, why)
+        } else rows[id] = freeze(parsed.data)
       }
-      return createFileTable(rows as Record<string, never>, (id, row, apply) => change(name, id, row, apply))
+      return createFileTable(rows as Record<string, never>, unfit, (id, row, apply) => change(name, id, row, apply))
     },
     async close() {
       clearTimeout(quiet)
@@ -140,9 +149,11 @@ export async function openTables(options: {
 
 function createFileTable<R extends { id: string }>(
   stored: Record<string, R>,
+  /** Ids of rows that are kept and not shown; they may be removed. */
+  unfit: Set<string>,
   change: (id: string, row: R | undefined, apply: () => void) => Promise<void>,
 ): FileTable<R> {
-  const rows = new Map(Object.entries(stored))
+  const rows = new Map(Object.entries(stored).filter(([id]) => !unfit.has(id)))
   let sorted: string[] | undefined // ids, oldest first; made when next needed
   // Changes of one row take turns, so that a guard looks at what is on disk and of two changes one sees the other.
   const turns = new Map<string, Promise<unknown>>()
@@ -178,7 +189,8 @@ function createFileTable<R extends { id: string }>(
       sorted ??= [...rows.keys()].toSorted(byText)
       return Promise.resolve(pick(sorted, rows, query))
     },
-    insert: (row) => inTurn(row.id, async () => (rows.has(row.id) ? false : (await put(row), true))),
+    insert: (row) =>
+      inTurn(row.id, async () => (rows.has(row.id) || unfit.has(row.id) ? false : (await put(row), true))),
     update: (id, patch, when) =>
       inTurn(id, async () => {
         const row = rows.get(id)
@@ -186,9 +198,10 @@ function createFileTable<R extends { id: string }>(
       }),
     remove: (id) =>
       inTurn(id, async () => {
-        if (!rows.has(id)) return false
+        if (!rows.has(id) && !unfit.has(id)) return false
         await change(id, undefined, () => {
           rows.delete(id)
+          unfit.delete(id)
           delete stored[id]
           sorted = undefined
         })

@@ -1,19 +1,18 @@
 import { z } from 'zod'
-import { DomainError, type ErrorCode } from '../../errors.ts'
 import {
   AgentId,
   Capacity,
   CreateRun,
   Event,
+  EventPage,
   LIMITS,
   Run,
   RunStatus,
   TaskId,
   WorkspaceId,
-  isTerminal,
 } from '../../model.ts'
-import { operation, procedure, router, type Context } from '../trpc.ts'
-import type { Started } from '../../runs/types.ts'
+import { operation, procedure, router } from '../trpc.ts'
+import { accepted, recorded, START_ERRORS } from './starting.ts'
 
 const RunList = z
   .object({
@@ -23,31 +22,7 @@ const RunList = z
   })
   .meta({ id: 'RunList', description: 'One page of runs, newest first.' })
 
-const EventPage = z
-  .object({
-    events: z.array(Event),
-    nextAfter: z.int().min(0).meta({ description: 'Pass as `after` to go on.' }),
-    lastSeq: z.int().min(0).meta({ description: 'Seq of the newest event.' }),
-  })
-  .meta({ id: 'EventPage', description: 'One page of events, in order.' })
-
 const taskId = { taskId: TaskId }
-const START_ERRORS: ErrorCode[] = [
-  'unknown_agent',
-  'agent_not_enabled',
-  'agent_not_headless',
-  'model_not_supported',
-  'workspace_not_found',
-  'not_resumable',
-  'resume_busy',
-  'capacity_reached',
-  'idempotency_key_invalid',
-  'idempotency_in_flight',
-  'idempotency_mismatch',
-  'too_many_keys',
-  'run_not_recorded',
-]
-
 /** A wait without a limit of its own: the run's own limit ends it. */
 const UNTIL_IT_ENDS = 2 ** 31 - 1
 
@@ -242,31 +217,6 @@ export const runProcedures = router({
     .output(EventPage)
     .query(({ ctx, input }) => ctx.runs.events(input.taskId, input.after ?? 0, input.limit ?? LIMITS.eventPageLimit)),
 })
-
-/** A start that could not be recorded is a 500 that may be repeated, whatever kept it from the disk. */
-async function recorded(start: () => Promise<Started>): Promise<Started> {
-  try {
-    return await start()
-  } catch (error) {
-    if (error instanceof DomainError && (error.code === 'draining' || error.code === 'storage_unavailable')) {
-      throw new DomainError('run_not_recorded', error.message, { ...error.details, cause: error })
-    }
-    throw error
-  }
-}
-
-/** 202 with the run as first answered; 200 with the ended run when the caller waited for it. */
-async function accepted(ctx: Context, started: Started, waitMs: number | undefined): Promise<Run> {
-  const { run, replayed } = started
-  ctx.reply.status = 202
-  ctx.reply.headers['Location'] = `/api/headless/${run.taskId}`
-  if (replayed) ctx.reply.headers['Idempotency-Replayed'] = 'true'
-  if (waitMs === undefined || ctx.streams) return run
-  const now = await ctx.runs.wait(run.taskId, waitMs, ctx.signal)
-  if (!isTerminal(now.status)) return replayed ? run : now
-  ctx.reply.status = 200
-  return now
-}
 
 /** Without the keys whose value is undefined. */
 function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
