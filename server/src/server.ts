@@ -14,7 +14,6 @@ import { agentEnvironment, searchPath } from './process/environment.ts'
 import { askVersion, findProgram, isFile } from './process/program.ts'
 import { createProcesses } from './process/supervise.ts'
 import { openTemporaries } from './process/temporary.ts'
-import { createTurns } from './process/turns.ts'
 import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
@@ -144,7 +143,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       busy: (wsId) => runs.activeIn(wsId) > 0,
     })
     let url = ''
-    const turns = createTurns({ clock })
     const environmentOf = ({ taskId, wsId, command, temporary }: AgentProcess) =>
       agentEnvironment({
         server: environment,
@@ -164,7 +162,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       workspaceDirectory: (wsId) => workspaces.directory(wsId),
       findProgram: locate,
       temporaries,
-      turns,
       environment: environmentOf,
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),

@@ -233,6 +233,7 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   },
   agent_not_headless: { detail: '`shell` cannot do runs', advice: 'Name an agent whose `headless` is true.' },
   agent_not_live: { detail: '`shell` cannot hold sessions', advice: 'Name an agent whose `live` is true.' },
+  option_not_offered: { detail: '`always` is not one of: allow', advice: 'Name one of the `options`, or none.' },
   model_not_supported: { detail: '`demo` cannot choose a model', advice: 'Leave `model` out.' },
   path_not_usable: {
     detail: 'the path is not a directory',
@@ -299,7 +300,6 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     detail: '`demo` cannot take a message in mid-turn',
     advice: 'Send it with `delivery` `queue`, or `interrupt`.',
   },
-  not_in_turn: { detail: 'the session is idle', advice: 'Send it with `delivery` `queue`.' },
   request_answered: { detail: 'it was denied by the deadline', advice: 'The first answer wins; nothing changed.' },
   keys_in_use: { detail: '255 of 255 keys are in use', advice: 'Rotate with `drop: true`.' },
   idempotency_in_flight: {

@@ -78,7 +78,7 @@ export type Session = z.infer<typeof Session>
  * What the store keeps of a session: the launch, which is used again on resume, and how it stands without a process
  * (`suspended` or `ended`; the live states are known to the process that lives them, and die with it).
  */
-export const SessionRow = Session.omit({ steerable: true, waiting: true, lastSeq: true, state: true }).extend({
+export const SessionRow = Session.omit({ steerable: true, waiting: true, state: true }).extend({
   state: z.enum(['suspended', 'ended']),
   /** The directory it works in, as registered when it was opened. */
   cwd: z.string(),
@@ -104,7 +104,7 @@ export type CreateSession = z.infer<typeof CreateSession>
 
 export const InputMode = z.enum(['queue', 'steer', 'interrupt']).meta({
   description:
-    '`queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can; else 409. `interrupt`: ends the turn at work, then first in line.',
+    '`queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can (409 where it cannot); without a turn, as `queue`. `interrupt`: ends the turn at work, then first in line.',
 })
 export type InputMode = z.infer<typeof InputMode>
 

@@ -155,6 +155,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
         return exit('not_started', null, null, 0, failed.code ?? failed.shortMessage ?? 'unknown')
       }
       pid = node.pid
+      if (reason !== undefined) send(-pid, 'SIGTERM') // asked to stop before there was anything to stop
       const exited = once(node, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
       live.set(mark, cgroup)
       try {

@@ -1,50 +1,8 @@
 import type { Agent } from '../agents/agent.ts'
-import type { Agents } from '../agents/types.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
-import { isTerminal, LIMITS, type CreateRun, type RunRow, type Trigger, type Workspace } from '../model.ts'
+import { isTerminal, LIMITS, type CreateRun, type RunRow, type Trigger } from '../model.ts'
 import { initialState } from './view.ts'
-
-/**
- * The agent of a run: the one it names, or the default of the run it continues, or of the workspace.
- *
- * @throws DomainError `unknown_agent`, `agent_not_enabled`, `agent_not_headless`, `model_not_supported`
- */
-export function chooseAgent(
-  agents: Agents,
-  workspace: Workspace,
-  body: CreateRun,
-  continued: RunRow | undefined,
-): Agent {
-  const id = body.agent ?? continued?.agent ?? workspace.defaultAgent
-  const agent = agents.find(id)
-  if (!agent) {
-    const known = agents.all().map((each) => each.id)
-    throw new DomainError('unknown_agent', `there is no agent "${id}" (known: ${known.join(', ')})`, {
-      hint: 'postern agents',
-    })
-  }
-  if (!agent.headless) {
-    throw new DomainError('agent_not_headless', `"${id}" has no headless mode and cannot do runs`, {
-      hint: 'postern agents',
-    })
-  }
-  if (!workspace.agents.includes(id)) {
-    throw new DomainError(
-      'agent_not_enabled',
-      `"${id}" is not enabled on ${workspace.id} (${workspace.agents.join(', ')})`,
-      {
-        hint: `postern workspace set ${workspace.id} --agents ${[...workspace.agents, id].join(',')}`,
-      },
-    )
-  }
-  if (body.model !== undefined && !agent.models) {
-    throw new DomainError('model_not_supported', `"${id}" cannot choose a model (asked for "${body.model}")`, {
-      hint: 'leave "model" out, or choose another agent',
-    })
-  }
-  return agent
-}
 
 /** @throws DomainError `not_resumable` when that run's conversation cannot be continued by this agent in this workspace */
 export function checkResumable(target: RunRow | undefined, taskId: string, wsId: string, agent: Agent): void {

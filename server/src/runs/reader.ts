@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
 import { isTerminal, LIMITS, type Capacity, type Run, type RunRow } from '../model.ts'
+import { decodeCursor, encodeCursor } from '../store/cursor.ts'
 import type { Table } from '../store/table.ts'
 import { PATCH_FILE } from './changes.ts'
 import { outputName, tailName } from '../store/output.ts'
@@ -69,7 +70,7 @@ export function createRunReader(deps: {
       const rows = await runs.list({
         where,
         limit: limit + 1,
-        ...(cursor !== undefined && { after: decodeCursor(cursor) }),
+        ...(cursor !== undefined && { after: decodeCursor('headless', cursor) }),
       })
       const page = rows.slice(0, limit)
       const last = rows.length > limit ? page.at(-1) : undefined
@@ -120,14 +121,4 @@ export function createRunReader(deps: {
       return await readFile(file.path)
     },
   }
-}
-
-const encodeCursor = (id: string): string => Buffer.from(id).toString('base64url')
-
-function decodeCursor(cursor: string): string {
-  const id = Buffer.from(cursor, 'base64url').toString()
-  if (/^headless_[0-9A-Z]{26}$/.test(id) && encodeCursor(id) === cursor) return id
-  throw new DomainError('invalid_cursor', `${JSON.stringify(cursor.slice(0, 80))} is not a cursor of this list`, {
-    hint: 'pass nextCursor of the page before as it is',
-  })
 }

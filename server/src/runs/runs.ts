@@ -1,3 +1,4 @@
+import { chooseAgent } from '../agents/choose.ts'
 import type { Agents } from '../agents/types.ts'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
@@ -8,7 +9,7 @@ import { fingerprintOf, type Claims } from '../store/claims.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
-import { API_TRIGGER, checkResumable, chooseAgent, newRow } from './admission.ts'
+import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
 import { createRunReader } from './reader.ts'
 import type { Runs, StartRun, Started } from './types.ts'
 import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
@@ -81,7 +82,7 @@ export function createRuns(deps: RunsDeps): Runs & {
 
       const workspace = await workspaces.get(wsId)
       const continued = body.resume === undefined ? undefined : await runs.get(body.resume)
-      const agent = chooseAgent(agents, workspace, body, continued)
+      const agent = chooseAgent(agents, workspace, body, 'headless', continued?.agent)
       if (body.resume !== undefined) checkResumable(continued, body.resume, wsId, agent)
       const id = claim?.recordId ?? newId('headless', clock)
       const candidate = { id, wsId, workspaceLimit: workspace.maxRuns }

@@ -44,14 +44,12 @@ export interface Sessions {
   }): Promise<{ session: Session; replayed: boolean }>
   /** @throws DomainError `session_not_found` */
   get(id: string): Promise<Session>
-  /** The session once it takes input at once (`idle`), waits for an answer, is suspended or ended; or as it is after `waitMs`. */
-  settled(id: string, waitMs: number, signal?: AbortSignal): Promise<Session>
   /** Newest first. @throws DomainError `invalid_cursor` */
   list(query: SessionQuery): Promise<{ sessions: Session[]; nextCursor: string | null }>
   /**
    * One message of the operator, without an envelope.
    *
-   * @throws DomainError `session_not_found`, `session_ended`, `buffer_full`, `steer_not_supported`, `not_in_turn`,
+   * @throws DomainError `session_not_found`, `session_ended`, `buffer_full`, `steer_not_supported`,
    * `idempotency_*`, `draining`, `storage_unavailable`
    */
   send(
@@ -60,9 +58,9 @@ export interface Sessions {
     idempotency?: IdempotencyScope,
   ): Promise<{ receipt: Receipt; replayed: boolean }>
   /**
-   * One knock: on disk when it resolves, and `delivered` when the live, idle agent was handed it whole.
+   * One knock: on disk when it resolves, and `delivered` when the live, idle agent was handed it whole. Whether its grant
+   * still stands is looked at again in the moment it is accepted and in the moment it is handed over.
    *
-   * @param mayDeliver looked at again in the moment it is accepted and in the moment it is handed over
    * @throws DomainError `session_not_found`, `session_ended`, `buffer_full`, `forbidden`, `storage_unavailable`
    */
   deliver(knock: Knock): Promise<{ receipt: Receipt; delivery: Delivery }>
@@ -72,9 +70,7 @@ export interface Sessions {
   delivery(id: string): Promise<Delivery>
   /** Newest first. @throws DomainError `invalid_cursor` */
   deliveries(query: DeliveryQuery): Promise<{ deliveries: Delivery[]; nextCursor: string | null }>
-  /** How many deliveries a grant has had, and when the last came. */
-  usedBy(grantId: string): { deliveries: number; lastUsedAt: string | null }
-  /** Fails what waits on a grant that was revoked; on disk when it resolves. */
+  /** Fails what waits on a grant that was revoked; on disk, and no hand-over of it under way, when it resolves. */
   revoke(grantId: string): Promise<void>
   /** Ends the turn at work; what waits goes on. @throws DomainError `session_not_found`, `session_ended` */
   interrupt(id: string): Promise<Session>

@@ -1,18 +1,25 @@
 import { join } from 'node:path'
+import type { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { isTerminal, RunRow, WorkspaceRow } from '../model.ts'
 import { InboxRow } from '../model/inbox.ts'
+import { DeliveryRow, PermissionRequest, SessionRow } from '../model/sessions.ts'
 import { createArchive } from './archive.ts'
 import { createArchivedTable } from './archived-table.ts'
 import { openClaims, type Claims } from './claims.ts'
 import type { Disk } from './disk.ts'
 import type { Table } from './table.ts'
-import { openTables } from './tables.ts'
+import { openTables, type FileTable } from './tables.ts'
 
 /** Everything the server remembers as rows. */
 export interface Store {
   workspaces: Table<WorkspaceRow>
   runs: Table<RunRow>
+  sessions: Table<SessionRow>
+  /** Messages for sessions. */
+  deliveries: Table<DeliveryRow>
+  /** What live agents ask. */
+  requests: Table<PermissionRequest>
   inbox: Table<InboxRow>
   /** Inbox entries on disk that cannot be read, and why; the others are served. */
   damagedInbox: { id: string; detail: string }[]
@@ -43,57 +50,94 @@ export async function openStore(options: {
     dataDir,
     onError: (error) => onTrouble('the state file could not be written; the journal holds every change', error),
   })
-  const workspaces = tables.table('workspaces', WorkspaceRow)
-  const hotRuns = tables.table('runs', RunRow)
-  const archive = createArchive({
-    disk,
-    directory: join(dataDir, 'archive'),
-    schema: RunRow,
-    indexed: ['wsId', 'status', 'agent', 'conversationId'],
-    onDamage: (message) => onTrouble(message),
-  })
-  const runs = createArchivedTable({
-    hot: hotRuns,
-    archive,
-    clock,
-    endedAt: (run) => (isTerminal(run.status) ? Date.parse(run.finishedAt ?? run.createdAt) : undefined),
-    mayBeArchived: ({ status }) => status === undefined || isTerminal(status),
-    onError: (error) => onTrouble('ended runs could not be moved to the archive', error),
-  })
+  const settling: (() => Promise<void>)[] = []
+  const closing: (() => Promise<void>)[] = []
+
+  /** A table of rows that move to the archive some time after they have ended. */
+  function archived<R extends { id: string }>(table: {
+    hot: FileTable<R>
+    schema: z.ZodType<R>
+    directory: string
+    indexed: (keyof R & string)[]
+    /** ISO 8601; null while the row may still change. */
+    endedAt: (row: R) => string | null
+    mayBeArchived: (where: Partial<R>) => boolean
+  }): Table<R> {
+    const { hot, schema, directory, indexed, endedAt, mayBeArchived } = table
+    const archive = createArchive({ disk, directory, schema, indexed, onDamage: (message) => onTrouble(message) })
+    const whole = createArchivedTable({
+      hot,
+      archive,
+      clock,
+      endedAt: (row) => {
+        const at = endedAt(row)
+        return at === null ? undefined : Date.parse(at)
+      },
+      mayBeArchived,
+      onError: (error) => onTrouble(`rows could not be moved to ${directory}`, error),
+    })
+    settling.push(() => whole.settle())
+    closing.push(() => archive.close())
+    return whole
+  }
+
+  const directory = join(dataDir, 'archive')
   const damagedInbox: Store['damagedInbox'] = []
-  const hotInbox = tables.table('inbox', InboxRow, (id, detail) => {
-    damagedInbox.push({ id, detail })
-    onTrouble(`inbox entry ${id} cannot be read (${detail}); the others are served`)
-  })
-  const inboxArchive = createArchive({
-    disk,
-    directory: join(dataDir, 'archive', 'inbox'),
-    schema: InboxRow,
-    indexed: ['wsId', 'taskId', 'sessionId'],
-    onDamage: (message) => onTrouble(message),
-  })
-  const inbox = createArchivedTable({
-    hot: hotInbox,
-    archive: inboxArchive,
-    clock,
-    endedAt: (entry) => (entry.readAt === null ? undefined : Date.parse(entry.readAt)),
-    mayBeArchived: ({ readAt }) => readAt !== null,
-    onError: (error) => onTrouble('read inbox entries could not be moved to the archive', error),
-  })
-  const claims = await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys })
-  return {
-    workspaces,
-    runs,
-    inbox,
+  const store = {
+    workspaces: tables.table('workspaces', WorkspaceRow),
+    runs: archived({
+      hot: tables.table('runs', RunRow),
+      schema: RunRow,
+      directory,
+      indexed: ['wsId', 'status', 'agent', 'conversationId'],
+      endedAt: (run) => (isTerminal(run.status) ? (run.finishedAt ?? run.createdAt) : null),
+      mayBeArchived: ({ status }) => status === undefined || isTerminal(status),
+    }),
+    sessions: archived({
+      hot: tables.table('sessions', SessionRow),
+      schema: SessionRow,
+      directory: join(directory, 'sessions'),
+      indexed: ['wsId', 'agent', 'state'],
+      endedAt: (session) => session.endedAt,
+      mayBeArchived: ({ state }) => state !== 'suspended',
+    }),
+    deliveries: archived({
+      hot: tables.table('deliveries', DeliveryRow),
+      schema: DeliveryRow,
+      directory: join(directory, 'deliveries'),
+      indexed: ['sessionId', 'grantId', 'status'],
+      endedAt: (delivery) => delivery.endedAt,
+      mayBeArchived: ({ endedAt }) => endedAt !== null,
+    }),
+    requests: archived({
+      hot: tables.table('requests', PermissionRequest),
+      schema: PermissionRequest,
+      directory: join(directory, 'requests'),
+      indexed: ['sessionId', 'wsId', 'status'],
+      endedAt: (request) => request.answeredAt,
+      mayBeArchived: ({ status }) => status !== 'pending',
+    }),
+    inbox: archived({
+      hot: tables.table('inbox', InboxRow, (id, detail) => {
+        damagedInbox.push({ id, detail })
+        onTrouble(`inbox entry ${id} cannot be read (${detail}); the others are served`)
+      }),
+      schema: InboxRow,
+      directory: join(directory, 'inbox'),
+      indexed: ['wsId', 'taskId', 'sessionId'],
+      endedAt: (entry) => entry.readAt,
+      mayBeArchived: ({ readAt }) => readAt !== null,
+    }),
     damagedInbox,
-    claims,
+    claims: await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys }),
+  }
+  return {
+    ...store,
     async close() {
-      await runs.settle()
-      await inbox.settle()
+      for (const settle of settling) await settle()
       await tables.close()
-      await claims.close()
-      await archive.close()
-      await inboxArchive.close()
+      await store.claims.close()
+      for (const close of closing) await close()
     },
   }
 }
