@@ -1,4 +1,4 @@
-import { chmod, copyFile, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
@@ -74,7 +74,14 @@ test('a program found on PATH is listed with its version, and its run has the wo
   const { body } = await here.on.call<{ events: Event[] }>('GET', `/api/headless/${done.taskId}/events`)
   const types = body.events.map(({ type }) => type)
   expect(types).toEqual(expect.arrayContaining(['tool.started', 'tool.ended', 'agent.message', 'usage']))
-  expect(types).not.toContain('log')
+  const skipped = body.events.filter(({ type }) => type === 'log')
+  expect(skipped).toMatchObject([
+    { code: 'output_skipped', message: expect.stringMatching(/^\d+ lines that only/) as string },
+  ])
+  expect(body.events.find(({ type }) => type === 'tool.ended')).toMatchObject({ output: '(no output)' })
+  const raw = (await here.on.call('GET', `/api/headless/${done.taskId}/output`)).text
+  const printed = (await readFile(sample('pi-ok'), 'utf8')).split('\n')
+  expect(raw).toBe(printed.filter((line) => !/^{"type":"(message|tool_execution)_update"/.test(line)).join('\n'))
 })
 
 test('an updated program that prints new records succeeds, and is listed as one to look at', async () => {

@@ -104,6 +104,8 @@ export const DEFINITIONS: AgentDefinition[] = [
     verified: '0.87.1',
     versionArgs,
     decode: decodePi,
+    // Each repeats what came before it: of a long answer, bytes by the square of its length.
+    unstored: ['{"type":"message_update"', '{"type":"tool_execution_update"'],
     args: ['-p', '--mode', 'json', ':permissions', ':model', ':resume'],
     model: ['--model', '{model}'],
     resume: ['--session', '{conversationId}'],

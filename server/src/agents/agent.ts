@@ -104,6 +104,11 @@ export interface Agent {
     usage: { tokens: Counting; cost: Counting }
     /** One line as events. Never throws: what it cannot read is one `log` event. */
     decode(line: string): AgentEvent[]
+    /**
+     * Lines of stdout that begin so say nothing that others do not say, and much of it: they are decoded, counted and not
+     * kept in the raw output.
+     */
+    unstored?: readonly string[]
     /** One line of stderr, where a program tells there what it tells nowhere else; mostly nothing. Never throws. */
     decodeStderr?(line: string): AgentEvent[]
   }

@@ -113,7 +113,8 @@ describe('the events of a run', () => {
       const started = events.flatMap((event) => (event.type === 'tool.started' ? [event.toolCallId] : []))
       const ended = events.flatMap((event) => (event.type === 'tool.ended' ? [event] : []))
       expect(started).toHaveLength(1)
-      expect(ended).toEqual([{ type: 'tool.ended', toolCallId: started[0], isError: agent !== 'gemini' }])
+      const output = expect.stringContaining('/nowhere') as string
+      expect(ended).toEqual([{ type: 'tool.ended', toolCallId: started[0], isError: agent !== 'gemini', output }])
     }
   })
 
@@ -187,6 +188,25 @@ test('a record that nobody knows is one log event with its type', () => {
   expect(decoder('claude')('{"type":"system","subtype":"new"}')).toMatchObject([
     { message: 'a record of type "system/new"' },
   ])
+})
+
+test('what a tool came to is in its event, of a long text both ends, and of parts their texts', () => {
+  const long = `begin${'x'.repeat(20_000)}end`
+  const claude = (content: unknown) =>
+    decoder('claude')(JSON.stringify({ type: 'user', message: { content: [{ type: 'tool_result', content }] } }))
+  expect(claude([{ type: 'text', text: 'a' }, { type: 'image' }, { type: 'text', text: 'b' }])).toMatchObject([
+    { output: 'a\nb' },
+  ])
+  const [cut] = claude(long)
+  expect(cut).toMatchObject({ output: expect.stringMatching(/^beginx+\n\[12008 characters cut\]\nx+end$/) as string })
+  expect(claude('x'.repeat(8_000))).toMatchObject([{ output: 'x'.repeat(8_000) }])
+  expect(claude(7)[0]).not.toHaveProperty('output')
+  const codex = (item: object) => decoder('codex')(JSON.stringify({ type: 'item.completed', item }))
+  expect(codex({ type: 'file_change', changes: [{ path: 'a.ts', kind: 'update' }] })).toMatchObject([
+    { output: 'update a.ts' },
+  ])
+  const content = [{ type: 'text', text: 'from a server' }]
+  expect(codex({ type: 'mcp_tool_call', result: { content } })).toMatchObject([{ output: 'from a server' }])
 })
 
 test('what the cache gave counts as input, where the program counts it apart', () => {

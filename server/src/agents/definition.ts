@@ -28,6 +28,8 @@ export interface AgentDefinition {
   decode: (line: string) => AgentEvent[]
   /** Where it tells on stderr that it waits, and nowhere else. */
   decodeStderr?: (line: string) => AgentEvent[]
+  /** Beginnings of lines that are not kept in the raw output, because the program prints too much of them. */
+  unstored?: readonly string[]
   /** `:permissions`, `:model`, `:resumeCommand` and `:resume` stand for the lists of these names. */
   args: string[]
   /** With `{model}`. */
@@ -71,6 +73,7 @@ export function programAgent(definition: AgentDefinition, asRoot = process.getui
       endsWithRecord: true,
       usage: definition.usage,
       decode,
+      ...(definition.unstored && { unstored: definition.unstored }),
       ...(definition.decodeStderr && { decodeStderr: definition.decodeStderr }),
     },
   }

@@ -2,6 +2,7 @@ import type { Agent, AgentEvent, Command } from '../agents/agent.ts'
 import type { Fold } from '../agents/fold.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import type { RunRow } from '../model.ts'
+import { createLineFilter, type LineFilter } from '../process/line-filter.ts'
 import { createLineSplitter, type Line } from '../process/lines.ts'
 import type { Processes, Supervised } from '../process/supervise.ts'
 import type { Temporaries } from '../process/temporary.ts'
@@ -91,6 +92,7 @@ export function createAttendant(deps: AttendDeps) {
     const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
     const splitter = createLineSplitter()
     const complaints = createLineSplitter()
+    const filter = agent.headless?.unstored && createLineFilter(agent.headless.unstored)
     const text = createTextReporter(recorder)
     const settle = new AbortController()
     let settling: AbortController | undefined
@@ -117,7 +119,8 @@ export function createAttendant(deps: AttendDeps) {
           await stderr.write(chunk)
           return await hear(complaints.push(chunk))
         }
-        await stdout.write(chunk)
+        const stored = filter ? filter.push(chunk) : chunk
+        if (stored.length > 0) await stdout.write(stored)
         if (agent.headless?.output === 'text') await text.push(chunk)
         else for (const line of splitter.push(chunk)) await take(line)
       },
@@ -152,6 +155,12 @@ export function createAttendant(deps: AttendDeps) {
       if (!decodeStderr) return
       for (const line of lines) if (!line.tooLong) for (const event of decodeStderr(line.text)) await show(event)
     }
+    async function tellUnstored({ dropped, end }: LineFilter): Promise<void> {
+      if (end().length > 0) await stdout.write(end())
+      if (dropped.lines === 0) return
+      const message = `${dropped.lines} lines that only repeat (${dropped.bytes} bytes) are not in the raw output`
+      await recorder.add([{ type: 'log', code: 'output_skipped', message }])
+    }
     async function show(event: AgentEvent): Promise<void> {
       if (event.type === 'log' && logged++ >= MAX_LOG_EVENTS) {
         if (logged > MAX_LOG_EVENTS + 1) return
@@ -182,6 +191,7 @@ export function createAttendant(deps: AttendDeps) {
     if (agent.headless?.output === 'text') await text.end()
     else for (const line of splitter.end()) await take(line)
     await hear(complaints.end())
+    if (filter) await tellUnstored(filter)
     await cleaned
     if (exit.reason === 'not_started')
       throw new Unstartable('agent_not_startable', `"${agent.id}" could not be started (${exit.error})`)

@@ -10,6 +10,7 @@ import {
   text,
   timeOfSeconds,
   tokens,
+  toolOutput,
   usage,
   type Fields,
 } from './record.ts'
@@ -92,7 +93,8 @@ function assistant(message: Fields): AgentEvent[] {
 
 function toolResult(part: Fields): AgentEvent[] {
   if (part['type'] !== 'tool_result') return []
-  return [{ type: 'tool.ended', toolCallId: text(part['tool_use_id']) ?? '', isError: part['is_error'] === true }]
+  const toolCallId = text(part['tool_use_id']) ?? ''
+  return [{ type: 'tool.ended', toolCallId, isError: part['is_error'] === true, ...toolOutput(part['content']) }]
 }
 
 /** `subtype` says "success" even of a failure: `is_error` decides. */

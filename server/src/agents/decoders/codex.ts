@@ -1,6 +1,6 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { again, fields, lineDecoder, session, text, tokens, usage, type Fields } from './record.ts'
+import { again, fields, items, lineDecoder, session, text, tokens, toolOutput, usage, type Fields } from './record.ts'
 
 /** `codex exec --json` of codex 0.169. Its usage is the total of the thread. */
 export const decodeCodex = lineDecoder((record) => {
@@ -58,5 +58,13 @@ function completed(item: Fields): AgentEvent[] {
   if (item['type'] === 'reasoning') return [{ type: 'agent.thought', text: said }]
   if (item['type'] === 'error') return [{ type: 'log', message: text(item['message']) ?? 'an error without a message' }]
   const isError = item['status'] === 'failed' || (item['exit_code'] ?? 0) !== 0
-  return [{ type: 'tool.ended', toolCallId: text(item['id']) ?? '', isError }]
+  return [{ type: 'tool.ended', toolCallId: text(item['id']) ?? '', isError, ...toolOutput(outputOf(item)) }]
+}
+
+/** Of a command what it printed, of a tool of a server what that answered, of an edit the files. */
+function outputOf(item: Fields): unknown {
+  if (item['changes'] !== undefined) {
+    return items(item['changes']).map(({ kind, path }) => ({ text: `${text(kind) ?? 'change'} ${text(path) ?? ''}` }))
+  }
+  return item['aggregated_output'] ?? fields(item['result'])['content'] ?? fields(item['error'])['message']
 }

@@ -1,6 +1,6 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { again, fields, lineDecoder, session, text, tokens, usage } from './record.ts'
+import { again, fields, lineDecoder, session, text, tokens, toolOutput, usage } from './record.ts'
 
 /** Characters of a complaint that are repeated. */
 const MESSAGE_CHARACTERS = 300
@@ -20,7 +20,12 @@ export const decodeGemini = lineDecoder((record) => {
     }
     case 'tool_result':
       return [
-        { type: 'tool.ended', toolCallId: text(record['tool_id']) ?? '', isError: record['status'] !== 'success' },
+        {
+          type: 'tool.ended',
+          toolCallId: text(record['tool_id']) ?? '',
+          isError: record['status'] !== 'success',
+          ...toolOutput(record['output'] ?? fields(record['error'])['message']),
+        },
       ]
     case 'error':
       return [{ type: 'log', message: text(record['message']) ?? 'an error without a message' }]

@@ -1,6 +1,6 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { fields, lineDecoder, number, session, text, tokens, usage, type Fields } from './record.ts'
+import { fields, lineDecoder, number, session, text, tokens, toolOutput, usage, type Fields } from './record.ts'
 
 /** `opencode run --format json` of opencode 1.18. */
 export const decodeOpencode = lineDecoder((record) => {
@@ -41,6 +41,6 @@ function tool(part: Fields): AgentEvent[] {
   const isError = state['status'] === 'error' || (number(fields(state['metadata'])['exit']) ?? 0) !== 0
   return [
     { type: 'tool.started', toolCallId, name: text(part['tool']) ?? 'a tool', input: state['input'] },
-    { type: 'tool.ended', toolCallId, isError },
+    { type: 'tool.ended', toolCallId, isError, ...toolOutput(state['output'] ?? state['error']) },
   ]
 }

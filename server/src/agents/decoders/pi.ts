@@ -1,6 +1,18 @@
 import type { AgentEvent } from '../agent.ts'
 import { failureKind } from '../failures.ts'
-import { again, fields, items, lineDecoder, number, session, text, tokens, usage, type Fields } from './record.ts'
+import {
+  again,
+  fields,
+  items,
+  lineDecoder,
+  number,
+  session,
+  text,
+  tokens,
+  toolOutput,
+  usage,
+  type Fields,
+} from './record.ts'
 
 /** Records that tell nothing new. `message_update` repeats the whole message so far, each time. */
 const SILENT = new Set(
@@ -31,7 +43,14 @@ export const decodePi = lineDecoder((record) => {
       ]
     }
     case 'tool_execution_end':
-      return [{ type: 'tool.ended', toolCallId: text(record['toolCallId']) ?? '', isError: record['isError'] === true }]
+      return [
+        {
+          type: 'tool.ended',
+          toolCallId: text(record['toolCallId']) ?? '',
+          isError: record['isError'] === true,
+          ...toolOutput(fields(record['result'])['content']),
+        },
+      ]
     case 'message_end':
       return message(fields(record['message']))
     case 'agent_end':

@@ -28,6 +28,25 @@ export function number(value: unknown): number | undefined {
   return typeof value === 'number' && Number.isFinite(value) ? value : undefined
 }
 
+/** Characters of a tool's output that its event has; of a longer one, as much of both ends. */
+export const TOOL_OUTPUT_CHARACTERS = 8_000
+
+/** What a tool came to, cut; a list of parts with `text` counts as one text. undefined when it is neither. */
+export function toolOutput(value: unknown): { output?: string } {
+  const whole = text(value) ?? (Array.isArray(value) ? joined(value) : undefined)
+  if (whole === undefined) return {}
+  if (whole.length <= TOOL_OUTPUT_CHARACTERS) return { output: whole }
+  const half = TOOL_OUTPUT_CHARACTERS / 2
+  const cut = `\n[${whole.length - TOOL_OUTPUT_CHARACTERS} characters cut]\n`
+  return { output: (whole.slice(0, half) + cut + whole.slice(-half)).toWellFormed() }
+}
+
+function joined(parts: unknown[]): string {
+  return items(parts)
+    .flatMap((part) => text(part['text']) ?? [])
+    .join('\n')
+}
+
 /** A number of tokens; what is none counts nothing. */
 export function tokens(value: unknown): number {
   const found = number(value) ?? 0
