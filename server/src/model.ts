@@ -391,6 +391,8 @@ export const CommandAgentConfig = z.strictObject({
   end: z.enum(['exit', 'record']).default('exit'),
   /** It also speaks ACP over stdio and can hold sessions. */
   acp: z.boolean().default(false),
+  /** It rewrites settings that all of its kind share when it starts: its starts take turns. */
+  sharesHome: z.boolean().default(false),
   title: z.string().min(1).max(100).optional(),
   /** Arguments that continue a conversation, with `{conversationId}` in them. Needs `output: "jsonl"`. */
   resume: z.array(z.string()).min(1).optional(),

@@ -14,6 +14,7 @@ import { agentEnvironment, searchPath } from './process/environment.ts'
 import { askVersion, findProgram, isFile } from './process/program.ts'
 import { createProcesses } from './process/supervise.ts'
 import { openTemporaries } from './process/temporary.ts'
+import { createTurns } from './process/turns.ts'
 import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
@@ -143,6 +144,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       busy: (wsId) => runs.activeIn(wsId) > 0,
     })
     let url = ''
+    const turns = createTurns({ clock })
     const environmentOf = ({ taskId, wsId, command, temporary }: AgentProcess) =>
       agentEnvironment({
         server: environment,
@@ -162,6 +164,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       workspaceDirectory: (wsId) => workspaces.directory(wsId),
       findProgram: locate,
       temporaries,
+      turns,
       environment: environmentOf,
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),

@@ -28,6 +28,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     env: { CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1', DISABLE_AUTOUPDATER: '1' },
     keyEnv: ['ANTHROPIC_API_KEY', 'ANTHROPIC_AUTH_TOKEN', 'CLAUDE_CODE_OAUTH_TOKEN', 'ANTHROPIC_BASE_URL'],
     homeEnv: 'CLAUDE_CONFIG_DIR',
+    sharesHome: true,
     usage: { tokens: 'total', cost: 'conversation' },
     login: 'run "claude" once as the user of the server and log in, or set ANTHROPIC_API_KEY for the server',
     loginEvidence: {
@@ -144,6 +145,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     env: { GEMINI_CLI_NO_RELAUNCH: 'true', GEMINI_TELEMETRY_ENABLED: 'false' },
     keyEnv: ['GEMINI_API_KEY', 'GOOGLE_GEMINI_BASE_URL'],
     homeEnv: 'GEMINI_CLI_HOME',
+    sharesHome: true,
     usage: { tokens: 'total', cost: 'total' },
     login: 'run "gemini" once as the user of the server and log in, or set GEMINI_API_KEY for the server',
     loginEvidence: {
@@ -170,6 +172,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     },
     env: { QWEN_CODE_SUPPRESS_YOLO_WARNING: '1' },
     keyEnv: ['OPENAI_API_KEY', 'OPENAI_BASE_URL', 'OPENAI_MODEL'],
+    sharesHome: true,
     usage: { tokens: 'conversation', cost: 'total' },
     login: 'run "qwen" once as the user of the server and log in, or set OPENAI_API_KEY for the server',
     loginEvidence: {

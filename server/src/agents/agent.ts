@@ -78,6 +78,11 @@ export interface Agent {
   readonly versionArgs: string[] | null
   /** True: somebody named it in `config.json`. */
   readonly configured?: boolean
+  /**
+   * Programs with the same name here share a directory of settings that they rewrite when they start: their starts take
+   * turns (`process/turns.ts`), until the program has printed something.
+   */
+  readonly sharedHome?: string
   readonly live: boolean
   readonly resume: boolean
   readonly models: boolean

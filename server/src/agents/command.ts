@@ -27,6 +27,7 @@ export function commandAgent(id: string, config: CommandAgentConfig): Agent {
     program,
     versionArgs: null, // of an arbitrary program nobody knows how to ask
     configured: true,
+    ...(config.sharesHome && { sharedHome: id }),
     live: acp,
     resume: resume !== undefined,
     models: model !== undefined,

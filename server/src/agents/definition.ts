@@ -45,6 +45,8 @@ export interface AgentDefinition {
   keyEnv: string[]
   /** Names the directory of its settings and logins; passes as well. */
   homeEnv?: string
+  /** It rewrites files of its home when it starts, without a lock: starts take turns. */
+  sharesHome?: true
   usage: { tokens: Counting; cost: Counting }
   /** How to log in. */
   login: string
@@ -59,6 +61,7 @@ export function programAgent(definition: AgentDefinition, asRoot = process.getui
     title,
     program,
     versionArgs: definition.versionArgs,
+    ...(definition.sharesHome && { sharedHome: id }),
     live: false,
     resume: true,
     models: true,

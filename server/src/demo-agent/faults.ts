@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises'
-import { wholeNumber, type Command, type Stage } from './stage.ts'
+import { wholeNumber, type Command } from './stage.ts'
 
 /** What is left behind on purpose goes by itself after so many seconds, should nobody end it. */
 const LEFT_SECONDS = 600
@@ -137,34 +137,33 @@ export const FAULTS: Record<string, Command> = {
   async '/forget'(stage) {
     if (stage.earlier.length === 0) stage.say('I have nothing to forget.\n')
   },
-  /** Rewrites a file that all of its kind share, as careless programs do: two at once spoil it. */
+  /** Rewrites a file that all of its kind share when it starts, as careless programs do: two at once spoil it. */
   async '/shared'(stage) {
-    await shareCarelessly(stage)
+    const work = (): Promise<string> => stage.rewritten ?? rewriteCarelessly(stage.home)
+    const done = await stage.tool({ name: 'shared_settings', input: {}, needs: 'ask', work })
+    stage.say(done.ok ? `The shared file holds ${done.output}.\n` : `The shared file was spoiled: ${done.output}\n`)
   },
 }
 
-async function shareCarelessly(stage: Stage): Promise<void> {
-  const file = join(stage.home, 'shared.json')
-  mkdirSync(stage.home, { recursive: true, mode: 0o700 })
-  const done = await stage.tool({
-    name: 'shared_settings',
-    input: {},
-    needs: 'ask',
-    async work() {
-      const before = JSON.parse(read(file) ?? '{"starts":0}') as { starts: number }
-      const text = JSON.stringify({ starts: before.starts + 1 })
-      const handle = openSync(file, 'w', 0o600)
-      try {
-        writeSync(handle, text.slice(0, 5))
-        await delay(30)
-        writeSync(handle, text.slice(5))
-      } finally {
-        closeSync(handle)
-      }
-      return text
-    },
-  })
-  stage.say(done.ok ? `The shared file holds ${done.output}.\n` : `The shared file was spoiled: ${done.output}\n`)
+/**
+ * Counts a start in the file that all share, in two writes: what another start reads in between is spoiled.
+ *
+ * @throws SyntaxError when it was
+ */
+export async function rewriteCarelessly(home: string): Promise<string> {
+  const file = join(home, 'shared.json')
+  mkdirSync(home, { recursive: true, mode: 0o700 })
+  const before = JSON.parse(read(file) ?? '{"starts":0}') as { starts: number }
+  const text = JSON.stringify({ starts: before.starts + 1 })
+  const handle = openSync(file, 'w', 0o600)
+  try {
+    writeSync(handle, text.slice(0, 5))
+    await delay(30)
+    writeSync(handle, text.slice(5))
+  } finally {
+    closeSync(handle)
+  }
+  return text
 }
 
 function read(file: string): string | undefined {

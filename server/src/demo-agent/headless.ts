@@ -1,6 +1,7 @@
 import { realpathSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Conversations } from './conversations.ts'
+import { rewriteCarelessly } from './faults.ts'
 import { covers, type Level, type Stage, type ToolCall } from './stage.ts'
 import { runTurn } from './turn.ts'
 
@@ -33,7 +34,11 @@ export async function runHeadless(options: {
     fail('agent', `there is no conversation ${resume}`)
     return 1
   }
-  const forgets = faults && prompt.split('\n').some((line) => line.trim() === '/forget')
+  const asks = (fault: string): boolean => faults && prompt.split('\n').some((line) => line.trim() === fault)
+  const forgets = asks('/forget')
+  // Before the first word, as real programs do.
+  const rewritten = asks('/shared') ? rewriteCarelessly(conversations.home) : undefined
+  await rewritten?.catch(() => undefined)
   const id = resume === undefined || forgets ? conversations.start() : resume
   emit({ type: 'agent.session', conversationId: id })
 
@@ -62,6 +67,7 @@ export async function runHeadless(options: {
     tool,
     ask: async () => undefined,
     retrying: (news) => emit({ type: 'agent.waiting', kind: 'rate_limit', ...news }),
+    ...(rewritten && { rewritten }),
     raw: (bytes) => void process.stdout.write(bytes),
   }
   async function tool({ name, input, needs, work }: ToolCall): Promise<{ ok: boolean; output: string }> {

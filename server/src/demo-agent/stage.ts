@@ -37,6 +37,8 @@ export interface Stage {
   ask(question: string): Promise<boolean | undefined>
   /** News of a limit that was met. */
   retrying(news: { status: number; delayMs: number; message: string; resetsAt: string }): void
+  /** What became of the shared settings when the program started, where it was told to rewrite them. */
+  readonly rewritten?: Promise<string>
   /** Bytes on stdout as they are, which no protocol would send. */
   raw(bytes: string | Uint8Array): void
 }

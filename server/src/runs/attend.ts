@@ -6,6 +6,7 @@ import { createLineFilter, type LineFilter } from '../process/line-filter.ts'
 import { createLineSplitter, type Line } from '../process/lines.ts'
 import type { Processes, Supervised } from '../process/supervise.ts'
 import type { Temporaries } from '../process/temporary.ts'
+import type { Turns } from '../process/turns.ts'
 import type { Exit } from '../process/types.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Changes } from './changes.ts'
@@ -42,6 +43,7 @@ export interface AttendDeps {
   /** Absolute path of a program, or undefined. */
   findProgram(name: string): Promise<string | undefined>
   temporaries: Temporaries
+  turns: Turns
   environment(task: { taskId: string; wsId: string; command: Command; temporary: string }): Record<string, string>
   runDirectory: (taskId: string) => string
   /** The agent printed a record that its decoder does not know. */
@@ -87,6 +89,7 @@ export function createAttendant(deps: AttendDeps) {
     }
     if (command.stdin === '') await changes.base // it has its prompt from the start
     const temporary = await deps.temporaries.open()
+    const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, control.abort.signal))
     const shared = { disk, clock, directory, signal: control.giveUp.signal }
     const stdout = createStreamOutput({ ...shared, stream: 'stdout' })
     const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
@@ -115,6 +118,7 @@ export function createAttendant(deps: AttendDeps) {
       },
       async onOutput(stream, chunk) {
         control.live.lastActivityAt = isoTime(clock.now())
+        if (endTurn) endTurn()
         if (stream === 'stderr') {
           await stderr.write(chunk)
           return await hear(complaints.push(chunk))
@@ -187,6 +191,7 @@ export function createAttendant(deps: AttendDeps) {
 
     const exit = await supervised.ended
     settle.abort()
+    if (endTurn) endTurn()
     const cleaned = temporary.remove()
     if (agent.headless?.output === 'text') await text.end()
     else for (const line of splitter.end()) await take(line)
