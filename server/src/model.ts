@@ -389,8 +389,8 @@ export const CommandAgentConfig = z.strictObject({
   output: z.enum(['text', 'jsonl']).default('text'),
   /** What tells success: exit code 0 (default), or that and an `agent.end` without error. Needs `output: "jsonl"`. */
   end: z.enum(['exit', 'record']).default('exit'),
-  /** It also speaks ACP over stdio and can hold sessions. */
-  acp: z.boolean().default(false),
+  /** It also speaks ACP over stdio and can hold sessions; `"only"`: it does nothing else and never runs headless. */
+  acp: z.union([z.boolean(), z.literal('only')]).default(false),
   /** It rewrites settings that all of its kind share when it starts: its starts take turns. */
   sharesHome: z.boolean().default(false),
   title: z.string().min(1).max(100).optional(),

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { systemClock } from '../clock.ts'
 import type { Command, HeadlessTask } from './agent.ts'
 import { DEFINITIONS } from './adapters.ts'
 import { programAgent } from './definition.ts'
@@ -9,7 +10,7 @@ const BASE: HeadlessTask = { prompt: PROMPT, cwd: '/w', permissions: 'edit', mod
 
 function compose(id: string, more: Partial<HeadlessTask> = {}, asRoot = false): Command {
   const definition = DEFINITIONS.find((one) => one.id === id)
-  const command = definition && programAgent(definition, asRoot).headless?.compose({ ...BASE, ...more })
+  const command = definition && programAgent(definition, systemClock, asRoot).headless?.compose({ ...BASE, ...more })
   if (!command) throw new Error(`no agent ${id}`)
   return command
 }
@@ -89,11 +90,11 @@ describe('the environment', () => {
   })
 })
 
-test('each tells how to install it and how to log in, and none claims sessions', () => {
+test('each tells how to install it and how to log in', () => {
   for (const definition of DEFINITIONS) {
-    const agent = programAgent(definition)
+    const agent = programAgent(definition, systemClock)
     expect(agent.installHint).toBe(`npm install -g ${definition.package}@${definition.verified}`)
     expect(agent.loginHint).toContain('as the user of the server')
-    expect([agent.live, agent.resume, agent.headless?.endsWithRecord]).toEqual([false, true, true])
+    expect([agent.resume, agent.headless?.endsWithRecord]).toEqual([true, true])
   }
 })

@@ -1,5 +1,9 @@
-import type { PermissionLevel, Usage } from '../model.ts'
+import type { PermissionLevel } from '../model.ts'
+import type { AgentEvent } from './event.ts'
+import type { AgentConnection, LiveHandlers, LiveIo, LiveTask } from './live.ts'
 import type { LoginEvidence } from './login.ts'
+
+export type { AgentEvent, FailureKind } from './event.ts'
 
 /** A program to start: composed by an adapter, started by `process/supervise.ts` alone. */
 export interface Command {
@@ -23,50 +27,30 @@ export interface HeadlessTask {
   conversationId: string | null
 }
 
-export type FailureKind = 'auth' | 'rate_limit' | 'provider' | 'agent'
-
-/**
- * What an adapter makes of one line of output. `agent.session`, `agent.retry` with `fatal` and `agent.end` steer the run;
- * the others are stored as they are, as events of the run.
- */
-export type AgentEvent =
-  | { type: 'agent.session'; conversationId: string }
-  | { type: 'agent.message'; text: string; delta?: boolean }
-  | { type: 'agent.thought'; text: string }
-  | { type: 'tool.started'; toolCallId: string; name: string; input?: unknown }
-  | { type: 'tool.ended'; toolCallId: string; isError: boolean; output?: string }
-  | {
-      type: 'agent.retry'
-      attempt?: number
-      of?: number
-      delayMs?: number
-      status?: number
-      message?: string
-      fatal?: boolean
-    }
-  | {
-      /** A retry that waits for a limit of the model's service: nothing is wrong, it lasts. */
-      type: 'agent.waiting'
-      kind: 'rate_limit'
-      attempt?: number
-      of?: number
-      delayMs?: number
-      status?: number
-      message?: string
-      /** When the limit ends (RFC 3339), where the agent knows it. */
-      resetsAt?: string
-    }
-  | { type: 'permission.denied'; name: string; message?: string }
-  | ({ type: 'usage' } & Omit<Usage, 'source'>)
-  | { type: 'output.text'; text: string }
-  | { type: 'log'; message: string; code?: 'unknown_record' }
-  | { type: 'agent.end'; ok: boolean; text?: string; error?: { kind: FailureKind; message: string } }
-
 /**
  * How the figures of `usage` events count towards a run: those of each step are added up; of totals, of a turn or of the
  * run, the last counts; of totals that grow over the runs of a conversation, the last counts less what was there before.
  */
 export type Counting = 'step' | 'total' | 'conversation'
+
+/** What is known of a live agent's start beside its task. */
+export interface Launch {
+  /** The agent's own name of the conversation to continue; null: a new one. Some programs want it in their arguments. */
+  conversationId: string | null
+  /** Absolute path of the agent's own program (`Agent.program`), which an adapter starts; null: not found, or none. */
+  programPath: string | null
+}
+
+/** How an agent holds sessions: what to start, and how to talk to it. */
+export interface Live {
+  /** The program to find on PATH (or an absolute path): the agent's own, or an adapter that starts that. */
+  readonly program: string
+  /** How to install that program, when it is not the agent's own. */
+  readonly installHint?: string
+  /** Its stdin stays open. */
+  compose(task: LiveTask, launch: Launch): Omit<Command, 'stdin'>
+  connect(io: LiveIo, handlers: LiveHandlers): AgentConnection
+}
 
 /** A coding-agent program. Composes a command and decodes lines; never spawns. Decision 0006. */
 export interface Agent {
@@ -83,7 +67,6 @@ export interface Agent {
    * turns (`process/turns.ts`), until the program has printed something.
    */
   readonly sharedHome?: string
-  readonly live: boolean
   readonly resume: boolean
   readonly models: boolean
   readonly hasModel: boolean
@@ -117,4 +100,6 @@ export interface Agent {
     /** One line of stderr, where a program tells there what it tells nowhere else; mostly nothing. Never throws. */
     decodeStderr?(line: string): AgentEvent[]
   }
+  /** Absent: it cannot hold sessions. */
+  live?: Live
 }

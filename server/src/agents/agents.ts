@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { AgentInfo, CommandAgentConfig } from '../model.ts'
-import type { Agent } from './agent.ts'
+import type { Agent, Live } from './agent.ts'
 import { DEFINITIONS } from './adapters.ts'
 import { commandAgent } from './command.ts'
 import { programAgent } from './definition.ts'
@@ -30,12 +30,11 @@ export function createAgents(deps: {
   const { configured, clock, findProgram, askVersion } = deps
   const drift = createDrift()
   const table = new Map<string, Agent>(
-    [...DEFINITIONS.map((one) => programAgent(one)), demoAgent(deps.demoHome), shellAgent].map((agent) => [
-      agent.id,
-      agent,
-    ]),
+    [...DEFINITIONS.map((one) => programAgent(one, clock)), demoAgent(deps.demoHome, clock), shellAgent].map(
+      (agent) => [agent.id, agent],
+    ),
   )
-  for (const [id, config] of Object.entries(configured)) table.set(id, commandAgent(id, config))
+  for (const [id, config] of Object.entries(configured)) table.set(id, commandAgent(id, config, clock))
   let known: { at: number; info: Promise<AgentInfo[]> } | undefined
 
   async function loginOf({ login }: Agent): Promise<Login> {
@@ -46,8 +45,10 @@ export function createAgents(deps: {
   async function describe(agent: Agent): Promise<AgentInfo> {
     const program = agent.program === null ? null : ((await findProgram(agent.program)) ?? null)
     const installed = agent.program === null || program !== null
+    const hasLive = agent.live !== undefined && (await canHoldSessions(agent.live, agent.program))
     const login = await loginOf(agent)
-    const missing = `"${agent.program}" is not on the server's PATH; ${agent.installHint ?? 'install it'}`
+    const liveHint =
+      agent.live && !hasLive ? missing(agent.live.program, agent.live.installHint, 'sessions need') : null
     const loginHint = login === 'no' ? `not logged in; ${agent.loginHint ?? 'log it in'}` : null
     return {
       id: agent.id,
@@ -56,11 +57,13 @@ export function createAgents(deps: {
       program,
       version: program && agent.versionArgs ? ((await askVersion(program, agent.versionArgs)) ?? null) : null,
       headless: agent.headless !== undefined,
-      live: agent.live,
+      live: hasLive,
       resume: agent.resume,
       models: agent.models,
       hasModel: agent.hasModel,
-      hint: installed ? loginHint : missing,
+      hint: installed
+        ? [loginHint, liveHint].filter((hint) => hint !== null).join('; ') || null
+        : missing(agent.program, agent.installHint),
       verified: agent.verified ?? null,
       login,
       unknownRecords: 0,
@@ -76,6 +79,11 @@ export function createAgents(deps: {
     return { ...info, unknownRecords, hint: info.hint === null ? news : `${info.hint}; ${news}` }
   }
 
+  /** Of an agent whose own program holds its sessions this is known without a look, as it is of headless runs. */
+  async function canHoldSessions(live: Live, own: string | null): Promise<boolean> {
+    return live.program === own || (await findProgram(live.program)) !== undefined
+  }
+
   return {
     all: () => [...table.values()],
     find: (id) => table.get(id),
@@ -88,4 +96,9 @@ export function createAgents(deps: {
       return (await known.info).map(withDrift)
     },
   }
+}
+
+function missing(program: string | null, installHint: string | null = null, who?: string): string {
+  const subject = who === undefined ? `"${program}"` : `${who} "${program}", which`
+  return `${subject} is not on the server's PATH; ${installHint ?? 'install it'}`
 }

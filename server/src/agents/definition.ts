@@ -1,3 +1,4 @@
+import type { Clock } from '../clock.ts'
 import type { PermissionLevel } from '../model.ts'
 import type { LoginEvidence } from './login.ts'
 import type { Agent, AgentEvent, Command, Counting, HeadlessTask } from './agent.ts'
@@ -54,7 +55,7 @@ export interface AgentDefinition {
 }
 
 /** The agent that a definition describes. Sessions come later: none is `live` yet. */
-export function programAgent(definition: AgentDefinition, asRoot = process.getuid?.() === 0): Agent {
+export function programAgent(definition: AgentDefinition, clock: Clock, asRoot = process.getuid?.() === 0): Agent {
   const { id, title, program, decode } = definition
   return {
     id,
@@ -62,7 +63,6 @@ export function programAgent(definition: AgentDefinition, asRoot = process.getui
     program,
     versionArgs: definition.versionArgs,
     ...(definition.sharesHome && { sharedHome: id }),
-    live: false,
     resume: true,
     models: true,
     hasModel: true,

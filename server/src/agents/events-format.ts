@@ -21,7 +21,7 @@ const failure = z.object({
 const Line = z.discriminatedUnion('type', [
   z.object({ type: z.literal('agent.session'), conversationId }),
   z.object({ type: z.literal('agent.message'), text: z.string(), delta: z.boolean().optional() }),
-  z.object({ type: z.literal('agent.thought'), text: z.string() }),
+  z.object({ type: z.literal('agent.thought'), text: z.string(), delta: z.boolean().optional() }),
   z.object({
     type: z.literal('tool.started'),
     toolCallId: z.string(),

@@ -107,8 +107,8 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
   }
 }
 
-/** A text of which the end is kept. Grows to twice the limit before it is cut, so that many small pieces cost little. */
-function createReply() {
+/** A text of which the end is kept (`REPLY_BYTES`); null until something was said. Grows to twice the limit before it is cut, so that many small pieces cost little. */
+export function createReply() {
   let kept: string | null = null
   let cut = false
 

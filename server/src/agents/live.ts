@@ -1,6 +1,6 @@
 import type { PermissionLevel } from '../model.ts'
 import type { PermissionOption } from '../model/sessions.ts'
-import type { AgentEvent, FailureKind } from './agent.ts'
+import type { AgentEvent, FailureKind } from './event.ts'
 
 /**
  * A live agent: a program that stays and takes one message after another. The connection sees two streams and never a
@@ -63,8 +63,8 @@ export class AgentGone extends Error {
 export class AgentRefused extends Error {
   override readonly name = 'AgentRefused'
   readonly kind: FailureKind | 'unknown_conversation'
-  constructor(kind: FailureKind | 'unknown_conversation', message: string) {
-    super(message)
+  constructor(kind: FailureKind | 'unknown_conversation', message: string, options?: ErrorOptions) {
+    super(message, options)
     this.kind = kind
   }
 }

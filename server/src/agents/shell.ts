@@ -6,7 +6,6 @@ export const shellAgent: Agent = {
   title: 'Shell',
   program: null,
   versionArgs: null,
-  live: false,
   resume: false,
   models: false,
   hasModel: false,

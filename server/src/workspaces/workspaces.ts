@@ -12,7 +12,7 @@ const MAX_SUFFIX = 1_000
 
 /** What a workspace needs to know of agents. */
 interface KnownAgents {
-  all(): { id: string; configured?: boolean; hasModel: boolean; headless?: unknown }[]
+  all(): { id: string; configured?: boolean; hasModel: boolean; headless?: unknown; live?: unknown }[]
   find(id: string): unknown
 }
 
@@ -71,12 +71,14 @@ export function createWorkspaces(deps: {
   }
 
   /**
-   * Every agent that can do runs. The first becomes the default one, so it must be there: what somebody configured, else
-   * the demo agent, which is part of us; of the others nobody knows here whether they are installed.
+   * Every agent that can do runs or hold sessions. The first becomes the default one, so it must be there and do runs: what
+   * somebody configured, else the demo agent, which is part of us; of the others nobody knows here whether they are
+   * installed.
    */
   function everyAgent(): string[] {
-    const able = agents.all().filter((agent) => agent.headless)
-    const rank = (agent: (typeof able)[number]): number => (agent.configured ? 0 : agent.hasModel ? 2 : 1)
+    const able = agents.all().filter((agent) => agent.headless ?? agent.live)
+    const rank = (agent: (typeof able)[number]): number =>
+      !agent.headless ? 3 : agent.configured ? 0 : agent.hasModel ? 2 : 1
     return able.toSorted((one, other) => rank(one) - rank(other)).map(({ id }) => id)
   }
 

@@ -1,0 +1,249 @@
+import { methods, PROTOCOL_VERSION } from '@agentclientprotocol/sdk'
+import type { Clock } from '../../clock.ts'
+import type { PermissionLevel } from '../../model.ts'
+import { PermissionOption } from '../../model/sessions.ts'
+import { fields, items, text, type Fields } from '../decoders/record.ts'
+import { isConversationId } from '../events-format.ts'
+import {
+  AgentGone,
+  AgentRefused,
+  type AgentConnection,
+  type LiveHandlers,
+  type LiveIo,
+  type LiveTask,
+  type TurnEnd,
+} from '../live.ts'
+import { countedNothing, errorInReply, failureOf, isUnknownConversation, readable } from './acp-failures.ts'
+import { createTranslator } from './acp-updates.ts'
+import { openWire } from './acp-wire.ts'
+import { openTurn, type OpenTurn } from './turn.ts'
+
+/** Not part of the protocol; `initialize` says who has it. */
+const STEER = '_session/steering'
+/** Older than the options of a session, and gone from the SDK; gemini has nothing else. */
+const SET_MODEL = 'session/set_model'
+/** Milliseconds of silence after which a replay is over: gemini sends it after its answer. */
+const REPLAY_SILENCE_MS = 300
+/** Looks at most so often for that silence. */
+const REPLAY_LOOKS = 100
+
+export interface AcpOptions {
+  clock: Clock
+  /** Name of the mode for each permission level; absent: the level is set another way. */
+  modes?: Record<PermissionLevel, string>
+  /** True: an agent without that mode is taken as it is. False: it is refused, as it would do what it may not. */
+  modesOptional?: boolean
+  /** True: the model was chosen when the program was started. */
+  modelIsSet?: boolean
+}
+
+/**
+ * One conversation with an agent that speaks the Agent Client Protocol, version 1, on its two ends. Resumes rather than
+ * loads, and reports nothing of what a load replays; has no files and no terminal to offer. Source: agentclientprotocol.com.
+ */
+export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptions): AgentConnection {
+  const translator = createTranslator(handlers.onEvent)
+  const asked = new Set<AbortController>()
+  let turn: OpenTurn | undefined
+  let sessionId = ''
+  let updates = 0
+  let canceled = false
+  let gone: AgentGone | undefined
+  /** What the agent was not allowed to do in this turn. */
+  let refused: string | undefined
+
+  const wire = openWire(io, {
+    onUpdate(update) {
+      updates++
+      if (translator.update(update)) turn?.sign()
+    },
+    onRequest: () => turn?.sign(),
+    onPermission: ask,
+    onPromptWritten: () => turn?.wrote(),
+    onPromptAnswer(answer) {
+      for (const each of asked) each.abort()
+      const result = 'result' in answer ? answer.result : {}
+      const lastWords = translator.turn.text() // before tools that were left open are closed
+      translator.finish(result)
+      turn?.end('result' in answer ? endOf(result, lastWords) : endOfError(answer.error, lastWords))
+    },
+    onLog: (message) => handlers.onEvent({ type: 'log', message }),
+    onGone(error) {
+      gone = error
+      for (const each of asked) each.abort()
+      turn?.fail(error)
+    },
+  })
+
+  async function ask(params: Fields, signal: AbortSignal): Promise<string | undefined> {
+    const call = fields(params['toolCall'])
+    translator.asked(call)
+    if (canceled) return undefined
+    const offered = items(params['options']).flatMap(({ optionId, name, kind }) => {
+      const parsed = PermissionOption.safeParse({ id: optionId, name, kind })
+      return parsed.success ? [parsed.data] : []
+    })
+    const title = text(call['title']) ?? 'a tool'
+    const own = new AbortController()
+    const either = AbortSignal.any([own.signal, signal])
+    const withdrawn = Promise.withResolvers<undefined>()
+    either.addEventListener('abort', () => withdrawn.resolve(undefined), { once: true })
+    asked.add(own)
+    try {
+      const answered = handlers.onRequest(
+        {
+          toolCallId: text(call['toolCallId']) ?? null,
+          title,
+          kind: text(call['kind']) ?? null,
+          ...(call['rawInput'] !== undefined && { input: call['rawInput'] }),
+          options: offered,
+        },
+        either,
+      )
+      const chosen = await Promise.race([answered, withdrawn.promise])
+      const option = offered.find(({ id }) => id === chosen)
+      if (!option?.kind.startsWith('allow')) refused = title
+      return option?.id
+    } finally {
+      asked.delete(own)
+    }
+  }
+
+  function endOf(result: Fields, said: string): TurnEnd {
+    const reason = text(result['stopReason']) ?? 'none'
+    const fail = (message: string, kind = failureOf({ message }).kind): TurnEnd => ({
+      status: 'failed',
+      text: '',
+      error: { kind, message },
+    })
+    if (reason === 'cancelled') {
+      const why = `the agent gave up its turn, because it was refused: ${refused}`
+      return {
+        status: 'canceled',
+        text: said,
+        ...(!canceled && refused !== undefined && { error: { kind: 'agent', message: why } }),
+      }
+    }
+    if (reason !== 'end_turn') {
+      const why = { max_tokens: 'the answer grew too long', refusal: 'the model refused to go on' }[reason]
+      return { ...fail(why ?? `the agent stopped: ${reason}`, 'agent'), text: said }
+    }
+    const complaint = errorInReply(said)
+    if (complaint !== undefined) return fail(complaint)
+    if (translator.turn.lostModel || countedNothing(result)) return fail(readable(said) || 'the model gave no answer')
+    if (said === '' && refused !== undefined)
+      return fail(`the agent said nothing more after it was refused: ${refused}`, 'agent')
+    return { status: 'completed', text: said }
+  }
+
+  function endOfError(error: unknown, said: string): TurnEnd {
+    const failure = failureOf(error)
+    return canceled ? { status: 'canceled', text: said } : { status: 'failed', text: said, error: failure }
+  }
+
+  /** @throws AgentRefused for an error that the agent answered with */
+  async function call(method: string, params: Fields): Promise<Fields> {
+    try {
+      return await wire.call(method, params)
+    } catch (error) {
+      if (error instanceof AgentGone) throw error
+      const { kind, message } = failureOf(error)
+      throw new AgentRefused(kind, message, { cause: error })
+    }
+  }
+
+  /** Opens the conversation, with the modes and settings it has. */
+  async function enter(able: Fields, cwd: string, conversationId: string | null): Promise<Fields> {
+    const how = { cwd, mcpServers: [] }
+    if (conversationId === null) return await call(methods.agent.session.new, how)
+    const canResume = fields(able['sessionCapabilities'])['resume'] !== undefined
+    if (!canResume && able['loadSession'] !== true)
+      throw new AgentRefused('unknown_conversation', 'the agent cannot continue a conversation')
+    const method = canResume ? methods.agent.session.resume : methods.agent.session.load
+    try {
+      return { sessionId: conversationId, ...(await call(method, { ...how, sessionId: conversationId })) }
+    } catch (error) {
+      if (!(error instanceof AgentRefused) || !isUnknownConversation(error.cause)) throw error
+      throw new AgentRefused('unknown_conversation', error.message, { cause: error })
+    }
+  }
+
+  async function setMode(session: Fields, level: PermissionLevel): Promise<void> {
+    const modeId = options.modes?.[level]
+    if (modeId === undefined) return
+    const offered = items(fields(session['modes'])['availableModes']).map(({ id }) => text(id) ?? '')
+    if (offered.includes(modeId)) return void (await call(methods.agent.session.setMode, { sessionId, modeId }))
+    if (options.modesOptional) return
+    const known = offered.length === 0 ? 'none' : offered.join(', ')
+    throw new AgentRefused('agent', `the agent has no mode "${modeId}" for the permission level "${level}": ${known}`)
+  }
+
+  async function setModel(session: Fields, model: string | null): Promise<void> {
+    if (model === null || options.modelIsSet) return
+    const option = items(session['configOptions']).find(({ category, id }) => (category ?? id) === 'model')
+    if (option) {
+      await call(methods.agent.session.setConfigOption, { sessionId, configId: option['id'], value: model })
+    } else if (items(fields(session['models'])['availableModels']).length > 0) {
+      await call(SET_MODEL, { sessionId, modelId: model })
+    } else {
+      throw new AgentRefused('agent', `the agent cannot be told to use the model "${model}"`)
+    }
+  }
+
+  /** Waits until the replay of an earlier conversation is over. */
+  async function silence(): Promise<void> {
+    for (let seen = -1, looks = 0; seen !== updates && looks < REPLAY_LOOKS; looks++) {
+      seen = updates
+      await options.clock.sleep(REPLAY_SILENCE_MS)
+      if (gone) throw gone
+    }
+  }
+
+  return {
+    async open(task: LiveTask, conversationId) {
+      const hello = await call(methods.agent.initialize, {
+        protocolVersion: PROTOCOL_VERSION,
+        clientInfo: { name: 'postern', title: 'Postern', version: '1' },
+        clientCapabilities: { fs: { readTextFile: false, writeTextFile: false }, terminal: false },
+      })
+      const version = hello['protocolVersion']
+      if (version !== PROTOCOL_VERSION)
+        throw new AgentRefused('agent', `the agent speaks version ${String(version)} of ACP, not ${PROTOCOL_VERSION}`)
+      const able = fields(hello['agentCapabilities'])
+      translator.muted = conversationId !== null
+      const session = await enter(able, task.cwd, conversationId)
+      const id = text(session['sessionId'])
+      if (!isConversationId(id)) throw new AgentRefused('agent', 'the agent names its conversation in an unusable way')
+      sessionId = id
+      await setMode(session, task.permissions)
+      await setModel(session, task.model)
+      const isReplayed = conversationId !== null && fields(able['sessionCapabilities'])['resume'] === undefined
+      if (isReplayed) await silence()
+      if (conversationId !== null) translator.resumed()
+      translator.muted = false
+      const canSteer = fields(fields(hello['_meta'])['steering'])['supported'] === true
+      return { conversationId: id, canSteer }
+    },
+    prompt(message) {
+      if (turn?.isOpen) throw new Error('a turn is at work: one prompt at a time')
+      const begun = openTurn()
+      turn = begun
+      canceled = false
+      refused = undefined
+      translator.begin()
+      if (gone) begun.fail(gone)
+      else wire.prompt({ sessionId, prompt: [{ type: 'text', text: message }] })
+      return begun.turn
+    },
+    async steer(message) {
+      if (!turn?.isOpen) throw new AgentRefused('agent', 'no turn is at work')
+      await call(STEER, { sessionId, prompt: [{ type: 'text', text: message }] })
+    },
+    async cancel() {
+      if (!turn?.isOpen) return
+      canceled = true
+      for (const each of asked) each.abort()
+      await wire.notify(methods.agent.session.cancel, { sessionId })
+    },
+  }
+}
