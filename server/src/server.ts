@@ -2,13 +2,19 @@ import { chmod, mkdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from './agents/agent.ts'
 import { createAgents } from './agents/agents.ts'
+import { createChannels } from './channels/channels.ts'
+import { openGrants } from './channels/grants.ts'
+import { noSessions } from './channels/no-sessions.ts'
+import { keepGrants } from './channels/upkeep.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
 import { createHttp } from './http/app.ts'
 import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
+import { openKeyRing } from './keys/keys.ts'
 import type { Logger } from './log.ts'
+import type { ChannelLimits } from './model/channels.ts'
 import { openCgroups } from './process/cgroup.ts'
 import { agentEnvironment, searchPath } from './process/environment.ts'
 import { askVersion, findProgram, isFile } from './process/program.ts'
@@ -37,6 +43,8 @@ export interface ServerOptions {
   version: string
   clock?: Clock
   disk?: Disk
+  /** Limits of channels other than the usual ones. */
+  channelLimits?: Partial<ChannelLimits>
 }
 
 export interface RunningServer {
@@ -89,6 +97,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onTrouble,
     })
     releases.push(() => store.close())
+    const keys = await openKeyRing({ disk, dataDir, clock })
+    const grants = await openGrants({ table: store.grants, clock })
+    releases.push(() => grants.flush())
 
     const worktreePath = (taskId: string): string => join(dataDir, 'worktrees', taskId)
     const runDirectory = (taskId: string): string => join(dataDir, 'runs', taskId)
@@ -207,15 +218,30 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     await inbox.mend()
 
+    const channels = createChannels({
+      table: store.grants,
+      grants,
+      claims: store.claims,
+      sessions: noSessions,
+      keys,
+      clock,
+      ttl: config.channels,
+      baseUrl: () => config.publicUrl?.replace(/\/$/, '') ?? url,
+      reseal: () => Promise.resolve(),
+      ...(options.channelLimits && { limits: options.channelLimits }),
+    })
+
     const http = await createHttp({
       runs,
       workspaces,
       agents,
       inbox,
+      channels,
       config,
       clock,
       log,
       version,
+      ...(options.channelLimits && { channelLimits: options.channelLimits }),
       isDraining: () => draining,
       runProcesses: () => processes.ofRuns(),
       probe: createProbe({
@@ -244,6 +270,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       directory: join(dataDir, 'runs'),
       outputDays: config.retention.outputDays,
       isActive: (taskId) => runs.isActive(taskId),
+      onError: onTrouble,
+      signal: background.signal,
+    })
+    void keepGrants({
+      grants,
+      clock,
+      keepDays: config.retention.outputDays,
       onError: onTrouble,
       signal: background.signal,
     })

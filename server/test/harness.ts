@@ -44,7 +44,7 @@ export async function startTestServer(
     dataDir?: string
     /** Beside the environment of the test. */
     environment?: Record<string, string>
-  } & Pick<ServerOptions, 'clock' | 'disk'> = {},
+  } & Pick<ServerOptions, 'clock' | 'disk' | 'channelLimits'> = {},
 ): Promise<TestServer> {
   const { config: settings, dataDir = await mkdtemp(join(tmpdir(), 'postern-test-')), environment, ...more } = options
   if (settings) await writeFile(join(dataDir, 'config.json'), JSON.stringify(settings))

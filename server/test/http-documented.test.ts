@@ -5,7 +5,19 @@ import { openApiDocument, type Operation } from '../src/http/openapi.ts'
 import type { Workspace } from '../src/model.ts'
 import type { OutputFile, Runs } from '../src/runs/types.ts'
 import { writeFile } from 'node:fs/promises'
-import { memoryInbox, memoryRuns, someEntry, someRun, startHttp, TASK_ID, type TestHttp } from './http-harness.ts'
+import {
+  GOOD_TOKEN,
+  memoryChannels,
+  memoryInbox,
+  memoryRuns,
+  someDelivery,
+  someEntry,
+  someGrant,
+  someRun,
+  startHttp,
+  TASK_ID,
+  type TestHttp,
+} from './http-harness.ts'
 import { rawConnection, parseAnswer, rawRequest, type RawAnswer } from './raw-http.ts'
 import { temporaryDirectory } from './temporary.ts'
 
@@ -81,6 +93,8 @@ beforeAll(async () => {
   const options = {
     workspaces: obedient(workspaces),
     inbox: obedient(memoryInbox()),
+    channels: obedient(memoryChannels()),
+    channelLimits: { failuresPerSource: 3 },
     limits: { headersMs: 600, requestMs: 600 },
     failure: () => failure,
     level: 'silent' as const,
@@ -103,9 +117,9 @@ afterAll(async () => {
   await busy[Symbol.asyncDispose]()
 })
 
-const PARAMETERS: Record<string, string> = { taskId: TASK_ID, index: '0' }
+const PARAMETERS: Record<string, string> = { taskId: TASK_ID, index: '0', grantId: someGrant.id, token: GOOD_TOKEN }
 /** What `{id}` names, by the noun of the operation. */
-const IDS: Record<string, string> = { agents: 'demo', inbox: someEntry.id }
+const IDS: Record<string, string> = { agents: 'demo', inbox: someEntry.id, deliveries: someDelivery.id }
 const fill = ({ path, operation }: Op, ids = true): string =>
   path.replace(/\{(\w+)\}/g, (_, name: string) =>
     ids ? (PARAMETERS[name] ?? IDS[operation.operationId.split('.')[0] ?? ''] ?? 'ws-a') : 'NOPE',
@@ -114,10 +128,21 @@ const BODIES: Record<string, unknown> = {
   'runs.create': { prompt: 'x' },
   'workspaces.create': { tag: 'a' },
   'workspaces.update': { tag: 'b' },
+  'channels.create': { sessionId: someGrant.sessionId },
+  'keys.rotate': {},
+  'hook.knock': { message: 'x' },
+  'hook.send': { message: 'x' },
   'inbox.push': { title: 'A result' },
   'inbox.mark': { all: true },
   'inbox.reply': { message: 'x' },
 }
+
+/** What is sent as `Authorization: Bearer` unless a test says otherwise. */
+function tokenFor({ operation }: Op, on: TestHttp): string | null {
+  if (operation.operationId === 'hook.knock') return null
+  return operation.operationId === 'hook.send' ? GOOD_TOKEN : on.token
+}
+const isHook = ({ operation }: Op): boolean => operation.operationId.startsWith('hook.')
 
 /** Calls the operation in the way the document says, with the admin token; `change` makes it go wrong. */
 async function call(
@@ -132,7 +157,7 @@ async function call(
     ids?: boolean
   } = {},
 ): Promise<RawAnswer> {
-  const { on = http, query = '', headers = [], host, token = on.token, ids = true } = change
+  const { on = http, query = '', headers = [], host, token = tokenFor(op, on), ids = true } = change
   const given = BODIES[op.operation.operationId]
   const body = change.body ?? (given === undefined ? '' : JSON.stringify(given))
   const answer = await rawRequest(on.port, {
@@ -211,7 +236,7 @@ async function told<T>(error: unknown, work: () => Promise<T>): Promise<T> {
 /** Codes that the boundary decides by itself; all others come from nouns. */
 const OWN: Partial<Record<ErrorCode, (op: Op) => Promise<unknown>>> = {
   bad_request: (op) => call(op, { headers: ['Upgrade: websocket'] }),
-  unknown_field: (op) => call(op, { query: '?nope=1' }),
+  unknown_field: (op) => call(op, isHook(op) ? { body: '{"message":"x","nope":1}' } : { query: '?nope=1' }),
   // Each from an address of its own: failures are counted by it.
   invalid_token: (op) => call(op, { token: 'x', headers: [`X-Forwarded-For: 192.0.2.${operations.indexOf(op)}`] }),
   token_required: (op) => call(op, { token: null }),
@@ -234,7 +259,8 @@ const OWN: Partial<Record<ErrorCode, (op: Op) => Promise<unknown>>> = {
   },
   async request_timeout(op) {
     const connection = await rawConnection(http.port)
-    const token = `Authorization: Bearer ${http.token}`
+    const bearer = tokenFor(op, http)
+    const token = bearer === null ? 'X-Nothing: 1' : `Authorization: Bearer ${bearer}`
     connection.socket.write(
       `${op.method} ${fill(op)} HTTP/1.1\r\nHost: 127.0.0.1:${http.port}\r\n${token}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{`,
     )
@@ -259,6 +285,7 @@ describe.each(operations)('$operation.operationId', (op) => {
       await call(op, { headers: ['Accept: text/event-stream'] })
       await call(op, { on: busy, headers: ['Prefer: wait=1', 'Idempotency-Key: k'] })
     }
+    if (isHook(op)) await call(op, { body: '{"message":"later"}' })
     if (id === 'runs.retry' || id === 'inbox.reply') await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.get') await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.output') await call(op, { headers: ['Range: bytes=0-1'] })
@@ -292,16 +319,25 @@ describe.each(operations)('$operation.operationId', (op) => {
   )
 
   test('knows no id that nothing can have', async () => {
-    if (!op.path.includes('{')) return
+    if (!op.path.includes('{') || isHook(op)) return
     expect((await call(op, { ids: false })).status).toBe(404)
   })
 })
 
 test('the eleventh bad token is refused as documented, by every operation', async () => {
-  for (const op of operations) {
+  const guarded = operations.filter((op) => !isHook(op))
+  for (const op of guarded) {
     for (let i = 0; i < 2; i++) await call(op, { token: 'x' })
   }
-  for (const op of operations) expect((await call(op, { token: 'x' })).json?.['code']).toBe('too_many_failures')
+  for (const op of guarded) expect((await call(op, { token: 'x' })).json?.['code']).toBe('too_many_failures')
+})
+
+test('too many bad channel tokens are refused as documented, by both forms of the hook', async () => {
+  for (const op of operations.filter(isHook)) {
+    const bad = op.path.includes('{') ? { ids: false } : { token: 'x' }
+    const answers = await Promise.all(Array.from({ length: 10 }, () => call(op, bad)))
+    expect(new Set(answers.map(({ json }) => json?.['code']))).toContain('too_many_failures')
+  }
 })
 
 test('stopping and a disk that takes nothing make a start a 500 that may be repeated', async () => {

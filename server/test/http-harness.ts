@@ -6,7 +6,10 @@ import { createHttp, type HttpDeps, type HttpLimits } from '../src/http/app.ts'
 import { createLogger, type LogLevel } from '../src/log.ts'
 import type { Event, Run, Workspace } from '../src/model.ts'
 import type { Inbox } from '../src/inbox/types.ts'
+import type { Channels } from '../src/channels/types.ts'
+import { GrantRow, type Grant } from '../src/model/channels.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
+import type { Delivery, Receipt } from '../src/model/sessions.ts'
 import type { Runs, Started } from '../src/runs/types.ts'
 import { temporaryDirectory } from './temporary.ts'
 
@@ -138,6 +141,80 @@ export function memoryInbox(): Inbox<Started> {
   }
 }
 
+const SESSION_ID = 'sess_01K00000000000000000000002'
+export const someGrant: Grant = {
+  id: 'grant_01K00000000000000000000001',
+  channel: `postern:/sessions/${SESSION_ID}`,
+  sessionId: SESSION_ID,
+  verb: 'send_input',
+  label: 'ci',
+  revoked: false,
+  revokedAt: null,
+  createdAt: '2026-11-20T09:00:00.000Z',
+  expiresAt: '2026-11-27T09:00:00.000Z',
+  lastUsedAt: null,
+  deliveries: 0,
+}
+export const someDelivery: Delivery = {
+  id: 'dlv_01K00000000000000000000001',
+  sessionId: SESSION_ID,
+  grantId: someGrant.id,
+  label: 'ci',
+  mode: 'queue',
+  message: 'deploy finished',
+  from: 'github',
+  status: 'delivered',
+  reason: null,
+  possibleDuplicate: false,
+  createdAt: '2026-11-20T09:00:00.000Z',
+  deliveredAt: '2026-11-20T09:00:00.000Z',
+  confirmedAt: null,
+  endedAt: null,
+}
+
+/** The text that `memoryChannels` takes for a token. */
+export const GOOD_TOKEN = 'good'
+
+/** Channels with the grant above; a message `later` is buffered, every other one delivered. */
+export function memoryChannels(): Channels {
+  const { revoked: _revoked, expiresAt: _expiresAt, ...row } = someGrant
+  const grant = GrantRow.parse({ ...row, exp: 1_796_000_000, createdBy: 'admin', kid: 1 })
+  const receipt: Receipt = {
+    status: 'delivered',
+    deliveryId: someDelivery.id,
+    channel: someGrant.channel,
+    sessionId: SESSION_ID,
+  }
+  return {
+    mint: () =>
+      Promise.resolve({
+        minted: {
+          grantId: someGrant.id,
+          channel: someGrant.channel,
+          webhook: `http://127.0.0.1:47331/hook/${GOOD_TOKEN}`,
+          token: GOOD_TOKEN,
+          verb: 'send_input',
+          label: 'ci',
+          expiresAt: someGrant.expiresAt,
+        },
+        replayed: true,
+      }),
+    get: () => Promise.resolve(someGrant),
+    list: () => Promise.resolve({ grants: [someGrant], nextCursor: null }),
+    revoke: () => Promise.resolve({ ...someGrant, revoked: true }),
+    deliveries: () => Promise.resolve({ deliveries: [someDelivery], nextCursor: null }),
+    delivery: () => Promise.resolve(someDelivery),
+    verify: (token) => Promise.resolve(token === GOOD_TOKEN ? { grant } : { refusal: 'malformed' }),
+    take: () => ({ isTaken: true, left: 9, nextMs: 0, fullMs: 2_000 }),
+    deliver: (_, { message }) =>
+      Promise.resolve({
+        receipt: { ...receipt, status: message === 'later' ? 'buffered' : 'delivered' },
+        replayed: true,
+      }),
+    rotateKeys: () => Promise.resolve({ kid: 2, previous: [{ kid: 1, verifyUntil: null }], revoked: [someGrant.id] }),
+  }
+}
+
 export interface TestHttp extends AsyncDisposable {
   url: string
   port: number
@@ -157,7 +234,9 @@ export async function startHttp(
     level?: LogLevel
     /** What listing and probing agents fail with; undefined: they do not. */
     failure?: () => unknown
-  } & Partial<Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces' | 'inbox'>> = {},
+  } & Partial<
+    Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces' | 'inbox' | 'channels' | 'channelLimits'>
+  > = {},
 ): Promise<TestHttp> {
   const directory = await temporaryDirectory()
   const config: Config = {
@@ -188,6 +267,8 @@ export async function startHttp(
       directory: () => Promise.resolve().then(none),
     },
     inbox: options.inbox ?? memoryInbox(),
+    channels: options.channels ?? memoryChannels(),
+    ...(options.channelLimits && { channelLimits: options.channelLimits }),
     agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.ts';
-import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
+import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -54,7 +54,11 @@ export class Agents extends HeyApiClient {
      */
     public list<ThrowOnError extends boolean = false>(options?: Options<AgentsListData, ThrowOnError>): RequestResult<AgentsListResponses, AgentsListErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<AgentsListResponses, AgentsListErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/agents',
             ...options
         });
@@ -67,8 +71,118 @@ export class Agents extends HeyApiClient {
      */
     public probe<ThrowOnError extends boolean = false>(options: Options<AgentsProbeData, ThrowOnError>): RequestResult<AgentsProbeResponses, AgentsProbeErrors, ThrowOnError> {
         return (options.client ?? this.client).post<AgentsProbeResponses, AgentsProbeErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/agents/{id}/probe',
+            ...options
+        });
+    }
+}
+
+export class Channels extends HeyApiClient {
+    /**
+     * List grants
+     *
+     * Newest first, revoked and expired ones too. Tokens are never shown.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<ChannelsListData, ThrowOnError>): RequestResult<ChannelsListResponses, ChannelsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<ChannelsListResponses, ChannelsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels',
+            ...options
+        });
+    }
+    
+    /**
+     * Mint a channel address
+     *
+     * Makes an address to which anyone who has it may post messages for one live session, until it expires or is revoked. The token is shown this once: only what it could be checked with is kept.
+     */
+    public create<ThrowOnError extends boolean = false>(options: Options<ChannelsCreateData, ThrowOnError>): RequestResult<ChannelsCreateResponses, ChannelsCreateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<ChannelsCreateResponses, ChannelsCreateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Revoke a grant
+     *
+     * The address is dead when this answers, also after a crash: no delivery on it starts any more, and what still waits is dropped. What the agent took stays taken. Safe to repeat.
+     */
+    public revoke<ThrowOnError extends boolean = false>(options: Options<ChannelsRevokeData, ThrowOnError>): RequestResult<ChannelsRevokeResponses, ChannelsRevokeErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<ChannelsRevokeResponses, ChannelsRevokeErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels/{grantId}',
+            ...options
+        });
+    }
+    
+    /**
+     * Get a grant
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<ChannelsGetData, ThrowOnError>): RequestResult<ChannelsGetResponses, ChannelsGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<ChannelsGetResponses, ChannelsGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels/{grantId}',
+            ...options
+        });
+    }
+    
+    /**
+     * List what came through a grant
+     *
+     * Newest first: when it came and what became of it.
+     */
+    public deliveries<ThrowOnError extends boolean = false>(options: Options<ChannelsDeliveriesData, ThrowOnError>): RequestResult<ChannelsDeliveriesResponses, ChannelsDeliveriesErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<ChannelsDeliveriesResponses, ChannelsDeliveriesErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels/{grantId}/deliveries',
+            ...options
+        });
+    }
+}
+
+export class Deliveries extends HeyApiClient {
+    /**
+     * Get a delivery
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<DeliveriesGetData, ThrowOnError>): RequestResult<DeliveriesGetResponses, DeliveriesGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<DeliveriesGetResponses, DeliveriesGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/deliveries/{id}',
             ...options
         });
     }
@@ -82,7 +196,11 @@ export class Runs extends HeyApiClient {
      */
     public list<ThrowOnError extends boolean = false>(options?: Options<RunsListData, ThrowOnError>): RequestResult<RunsListResponses, RunsListErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<RunsListResponses, RunsListErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless',
             ...options
         });
@@ -95,7 +213,11 @@ export class Runs extends HeyApiClient {
      */
     public get<ThrowOnError extends boolean = false>(options: Options<RunsGetData, ThrowOnError>): RequestResult<RunsGetResponses, RunsGetErrors, ThrowOnError> {
         return (options.client ?? this.client).get<RunsGetResponses, RunsGetErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless/{taskId}',
             ...options
         });
@@ -108,7 +230,11 @@ export class Runs extends HeyApiClient {
      */
     public cancel<ThrowOnError extends boolean = false>(options: Options<RunsCancelData, ThrowOnError>): RequestResult<RunsCancelResponses, RunsCancelErrors, ThrowOnError> {
         return (options.client ?? this.client).post<RunsCancelResponses, RunsCancelErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless/{taskId}/cancel',
             ...options
         });
@@ -121,7 +247,11 @@ export class Runs extends HeyApiClient {
      */
     public diff<ThrowOnError extends boolean = false>(options: Options<RunsDiffData, ThrowOnError>): RequestResult<RunsDiffResponses, RunsDiffErrors, ThrowOnError> {
         return (options.client ?? this.client).get<RunsDiffResponses, RunsDiffErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless/{taskId}/diff',
             ...options
         });
@@ -134,7 +264,11 @@ export class Runs extends HeyApiClient {
      */
     public events<ThrowOnError extends boolean = false>(options: Options<RunsEventsData, ThrowOnError>): RequestResult<RunsEventsResponses, RunsEventsErrors, ThrowOnError> {
         return (options.client ?? this.client).get<RunsEventsResponses, RunsEventsErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless/{taskId}/events',
             ...options
         });
@@ -147,7 +281,11 @@ export class Runs extends HeyApiClient {
      */
     public output<ThrowOnError extends boolean = false>(options: Options<RunsOutputData, ThrowOnError>): RequestResult<RunsOutputResponses, RunsOutputErrors, ThrowOnError> {
         return (options.client ?? this.client).get<RunsOutputResponses, RunsOutputErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless/{taskId}/output',
             ...options
         });
@@ -160,7 +298,11 @@ export class Runs extends HeyApiClient {
      */
     public retry<ThrowOnError extends boolean = false>(options: Options<RunsRetryData, ThrowOnError>): RequestResult<RunsRetryResponses, RunsRetryErrors, ThrowOnError> {
         return (options.client ?? this.client).post<RunsRetryResponses, RunsRetryErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/headless/{taskId}/retry',
             ...options
         });
@@ -173,7 +315,11 @@ export class Runs extends HeyApiClient {
      */
     public create<ThrowOnError extends boolean = false>(options: Options<RunsCreateData, ThrowOnError>): RequestResult<RunsCreateResponses, RunsCreateErrors, ThrowOnError> {
         return (options.client ?? this.client).post<RunsCreateResponses, RunsCreateErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces/{id}/headless',
             ...options,
             headers: {
@@ -192,7 +338,11 @@ export class Inbox extends HeyApiClient {
      */
     public list<ThrowOnError extends boolean = false>(options?: Options<InboxListData, ThrowOnError>): RequestResult<InboxListResponses, InboxListErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<InboxListResponses, InboxListErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox',
             ...options
         });
@@ -205,7 +355,11 @@ export class Inbox extends HeyApiClient {
      */
     public push<ThrowOnError extends boolean = false>(options: Options<InboxPushData, ThrowOnError>): RequestResult<InboxPushResponses, InboxPushErrors, ThrowOnError> {
         return (options.client ?? this.client).post<InboxPushResponses, InboxPushErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox',
             ...options,
             headers: {
@@ -222,7 +376,11 @@ export class Inbox extends HeyApiClient {
      */
     public events<ThrowOnError extends boolean = false>(options?: Options<InboxEventsData, ThrowOnError>): RequestResult<InboxEventsResponses, InboxEventsErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<InboxEventsResponses, InboxEventsErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/events',
             ...options
         });
@@ -235,7 +393,11 @@ export class Inbox extends HeyApiClient {
      */
     public mark<ThrowOnError extends boolean = false>(options: Options<InboxMarkData, ThrowOnError>): RequestResult<InboxMarkResponses, InboxMarkErrors, ThrowOnError> {
         return (options.client ?? this.client).post<InboxMarkResponses, InboxMarkErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/read',
             ...options,
             headers: {
@@ -252,7 +414,11 @@ export class Inbox extends HeyApiClient {
      */
     public remove<ThrowOnError extends boolean = false>(options: Options<InboxRemoveData, ThrowOnError>): RequestResult<InboxRemoveResponses, InboxRemoveErrors, ThrowOnError> {
         return (options.client ?? this.client).delete<InboxRemoveResponses, InboxRemoveErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/{id}',
             ...options
         });
@@ -265,7 +431,11 @@ export class Inbox extends HeyApiClient {
      */
     public get<ThrowOnError extends boolean = false>(options: Options<InboxGetData, ThrowOnError>): RequestResult<InboxGetResponses, InboxGetErrors, ThrowOnError> {
         return (options.client ?? this.client).get<InboxGetResponses, InboxGetErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/{id}',
             ...options
         });
@@ -278,7 +448,11 @@ export class Inbox extends HeyApiClient {
      */
     public document<ThrowOnError extends boolean = false>(options: Options<InboxDocumentData, ThrowOnError>): RequestResult<InboxDocumentResponses, InboxDocumentErrors, ThrowOnError> {
         return (options.client ?? this.client).get<InboxDocumentResponses, InboxDocumentErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/{id}/documents/{index}',
             ...options
         });
@@ -291,7 +465,11 @@ export class Inbox extends HeyApiClient {
      */
     public read<ThrowOnError extends boolean = false>(options: Options<InboxReadData, ThrowOnError>): RequestResult<InboxReadResponses, InboxReadErrors, ThrowOnError> {
         return (options.client ?? this.client).post<InboxReadResponses, InboxReadErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/{id}/read',
             ...options
         });
@@ -304,7 +482,11 @@ export class Inbox extends HeyApiClient {
      */
     public reply<ThrowOnError extends boolean = false>(options: Options<InboxReplyData, ThrowOnError>): RequestResult<InboxReplyResponses, InboxReplyErrors, ThrowOnError> {
         return (options.client ?? this.client).post<InboxReplyResponses, InboxReplyErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/{id}/reply',
             ...options,
             headers: {
@@ -321,9 +503,36 @@ export class Inbox extends HeyApiClient {
      */
     public unread<ThrowOnError extends boolean = false>(options: Options<InboxUnreadData, ThrowOnError>): RequestResult<InboxUnreadResponses, InboxUnreadErrors, ThrowOnError> {
         return (options.client ?? this.client).post<InboxUnreadResponses, InboxUnreadErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/inbox/{id}/unread',
             ...options
+        });
+    }
+}
+
+export class Keys extends HeyApiClient {
+    /**
+     * Rotate the root keys
+     *
+     * New addresses and seals are made with a new key. Addresses that older keys signed stay good until they expire; with `drop` they are revoked at once, and listed.
+     */
+    public rotate<ThrowOnError extends boolean = false>(options: Options<KeysRotateData, ThrowOnError>): RequestResult<KeysRotateResponses, KeysRotateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<KeysRotateResponses, KeysRotateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/keys/rotate',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
         });
     }
 }
@@ -334,7 +543,11 @@ export class Workspaces extends HeyApiClient {
      */
     public list<ThrowOnError extends boolean = false>(options?: Options<WorkspacesListData, ThrowOnError>): RequestResult<WorkspacesListResponses, WorkspacesListErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<WorkspacesListResponses, WorkspacesListErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces',
             ...options
         });
@@ -347,7 +560,11 @@ export class Workspaces extends HeyApiClient {
      */
     public create<ThrowOnError extends boolean = false>(options: Options<WorkspacesCreateData, ThrowOnError>): RequestResult<WorkspacesCreateResponses, WorkspacesCreateErrors, ThrowOnError> {
         return (options.client ?? this.client).post<WorkspacesCreateResponses, WorkspacesCreateErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces',
             ...options,
             headers: {
@@ -364,7 +581,11 @@ export class Workspaces extends HeyApiClient {
      */
     public delete<ThrowOnError extends boolean = false>(options: Options<WorkspacesDeleteData, ThrowOnError>): RequestResult<WorkspacesDeleteResponses, WorkspacesDeleteErrors, ThrowOnError> {
         return (options.client ?? this.client).delete<WorkspacesDeleteResponses, WorkspacesDeleteErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces/{id}',
             ...options
         });
@@ -375,7 +596,11 @@ export class Workspaces extends HeyApiClient {
      */
     public get<ThrowOnError extends boolean = false>(options: Options<WorkspacesGetData, ThrowOnError>): RequestResult<WorkspacesGetResponses, WorkspacesGetErrors, ThrowOnError> {
         return (options.client ?? this.client).get<WorkspacesGetResponses, WorkspacesGetErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces/{id}',
             ...options
         });
@@ -388,7 +613,11 @@ export class Workspaces extends HeyApiClient {
      */
     public update<ThrowOnError extends boolean = false>(options: Options<WorkspacesUpdateData, ThrowOnError>): RequestResult<WorkspacesUpdateResponses, WorkspacesUpdateErrors, ThrowOnError> {
         return (options.client ?? this.client).patch<WorkspacesUpdateResponses, WorkspacesUpdateErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces/{id}',
             ...options,
             headers: {
@@ -405,7 +634,11 @@ export class Workspaces extends HeyApiClient {
      */
     public contract<ThrowOnError extends boolean = false>(options: Options<WorkspacesContractData, ThrowOnError>): RequestResult<WorkspacesContractResponses, WorkspacesContractErrors, ThrowOnError> {
         return (options.client ?? this.client).get<WorkspacesContractResponses, WorkspacesContractErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/api/workspaces/{id}/contract.md',
             ...options
         });
@@ -420,7 +653,11 @@ export class Server extends HeyApiClient {
      */
     public health<ThrowOnError extends boolean = false>(options?: Options<ServerHealthData, ThrowOnError>): RequestResult<ServerHealthResponses, ServerHealthErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<ServerHealthResponses, ServerHealthErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/healthz',
             ...options
         });
@@ -433,7 +670,11 @@ export class Server extends HeyApiClient {
      */
     public metrics<ThrowOnError extends boolean = false>(options?: Options<ServerMetricsData, ThrowOnError>): RequestResult<ServerMetricsResponses, ServerMetricsErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<ServerMetricsResponses, ServerMetricsErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/metrics',
             ...options
         });
@@ -446,7 +687,11 @@ export class Server extends HeyApiClient {
      */
     public openapi<ThrowOnError extends boolean = false>(options?: Options<ServerOpenapiData, ThrowOnError>): RequestResult<ServerOpenapiResponses, ServerOpenapiErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<ServerOpenapiResponses, ServerOpenapiErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/openapi.json',
             ...options
         });
@@ -457,9 +702,52 @@ export class Server extends HeyApiClient {
      */
     public ready<ThrowOnError extends boolean = false>(options?: Options<ServerReadyData, ThrowOnError>): RequestResult<ServerReadyResponses, ServerReadyErrors, ThrowOnError> {
         return (options?.client ?? this.client).get<ServerReadyResponses, ServerReadyErrors, ThrowOnError>({
-            security: [{ scheme: 'bearer', type: 'http' }],
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
             url: '/readyz',
             ...options
+        });
+    }
+}
+
+export class Hook extends HeyApiClient {
+    /**
+     * Send a message into a live session, with the token in a header
+     *
+     * The token is the authority: whoever has it may knock, and can do nothing else. Every bad, forged, expired or revoked token gets one constant 403. Any other method is 405. At most 10 messages at once and 30 a minute on one address. For callers whose addresses are logged: the token is sent as `Authorization: Bearer`.
+     */
+    public send<ThrowOnError extends boolean = false>(options: Options<HookSendData, ThrowOnError>): RequestResult<HookSendResponses, HookSendErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<HookSendResponses, HookSendErrors, ThrowOnError>({
+            security: [{
+                    key: 'channel',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/hook',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Send a message into a live session
+     *
+     * The token is the authority: whoever has it may knock, and can do nothing else. Every bad, forged, expired or revoked token gets one constant 403. Any other method is 405. At most 10 messages at once and 30 a minute on one address.
+     */
+    public knock<ThrowOnError extends boolean = false>(options: Options<HookKnockData, ThrowOnError>): RequestResult<HookKnockResponses, HookKnockErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<HookKnockResponses, HookKnockErrors, ThrowOnError>({
+            url: '/hook/{token}',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
         });
     }
 }
@@ -480,6 +768,16 @@ export class Operations extends HeyApiClient {
         return this._agents ??= new Agents({ client: this.client });
     }
     
+    private _channels?: Channels;
+    get channels(): Channels {
+        return this._channels ??= new Channels({ client: this.client });
+    }
+    
+    private _deliveries?: Deliveries;
+    get deliveries(): Deliveries {
+        return this._deliveries ??= new Deliveries({ client: this.client });
+    }
+    
     private _runs?: Runs;
     get runs(): Runs {
         return this._runs ??= new Runs({ client: this.client });
@@ -490,6 +788,11 @@ export class Operations extends HeyApiClient {
         return this._inbox ??= new Inbox({ client: this.client });
     }
     
+    private _keys?: Keys;
+    get keys(): Keys {
+        return this._keys ??= new Keys({ client: this.client });
+    }
+    
     private _workspaces?: Workspaces;
     get workspaces(): Workspaces {
         return this._workspaces ??= new Workspaces({ client: this.client });
@@ -498,5 +801,10 @@ export class Operations extends HeyApiClient {
     private _server?: Server;
     get server(): Server {
         return this._server ??= new Server({ client: this.client });
+    }
+    
+    private _hook?: Hook;
+    get hook(): Hook {
+        return this._hook ??= new Hook({ client: this.client });
     }
 }

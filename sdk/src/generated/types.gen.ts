@@ -192,6 +192,69 @@ export type CreateWorkspace = {
 };
 
 /**
+ * One message for a session and what became of it.
+ */
+export type Delivery = {
+    /**
+     * Delivery id, `dlv_<ulid>`.
+     */
+    id: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    /**
+     * The grant it came through; null: the operator sent it.
+     */
+    grantId: string | null;
+    /**
+     * The grant's label.
+     */
+    label: string | null;
+    /**
+     * `queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can (409 where it cannot); without a turn, as `queue`. `interrupt`: ends the turn at work, then first in line.
+     */
+    mode: 'queue' | 'steer' | 'interrupt';
+    message: string;
+    /**
+     * Who the sender says it is.
+     */
+    from: string | null;
+    status: DeliveryStatus;
+    /**
+     * Why it failed: `session_ended`, `session_gone`, `grant_revoked`.
+     */
+    reason: string | null;
+    /**
+     * True when it was handed over a second time, because the first hand-over was cut off.
+     */
+    possibleDuplicate: boolean;
+    createdAt: string;
+    deliveredAt: string | null;
+    confirmedAt: string | null;
+    /**
+     * When nothing more could become of it.
+     */
+    endedAt: string | null;
+};
+
+/**
+ * One page of deliveries, newest first.
+ */
+export type DeliveryList = {
+    deliveries: Array<Delivery>;
+    /**
+     * Pass as `cursor` for the next page; null on the last.
+     */
+    nextCursor: string | null;
+};
+
+/**
+ * `accepted`: on disk, waits. `injecting`: being written to the agent. `delivered`: written whole to the live, idle agent. `confirmed`: the agent has shown a sign of that turn. `failed`: will not be delivered, see `reason`. `uncertain`: the server died twice in the hand-over.
+ */
+export type DeliveryStatus = 'accepted' | 'injecting' | 'delivered' | 'confirmed' | 'failed' | 'uncertain';
+
+/**
  * One numbered event of a run.
  */
 export type Event = {
@@ -247,11 +310,72 @@ export type GitState = {
 };
 
 /**
+ * The right to do one verb on one channel until a moment. Never shows its token.
+ */
+export type Grant = {
+    /**
+     * Grant id, `grant_<ulid>`.
+     */
+    id: string;
+    /**
+     * Address of the session.
+     */
+    channel: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    verb: Verb;
+    /**
+     * What it is for; told to the agent.
+     */
+    label: string | null;
+    revoked: boolean;
+    revokedAt: string | null;
+    createdAt: string;
+    expiresAt: string;
+    /**
+     * When the last message was accepted.
+     */
+    lastUsedAt: string | null;
+    /**
+     * Messages accepted.
+     */
+    deliveries: number;
+};
+
+/**
+ * One page of grants, newest first.
+ */
+export type GrantList = {
+    grants: Array<Grant>;
+    /**
+     * Pass as `cursor` for the next page; null on the last.
+     */
+    nextCursor: string | null;
+};
+
+/**
  * The server answers.
  */
 export type Health = {
     status: 'ok';
     version: string;
+};
+
+export type HookBody = {
+    /**
+     * 1 to 16000 characters (UTF-16 units), not only white space; no control or invisible characters but line break and tab.
+     */
+    message: string;
+    /**
+     * Who the sender says it is.
+     */
+    from?: string;
+    /**
+     * As the header `Idempotency-Key`; where both are sent they must be equal.
+     */
+    idempotency_key?: string;
 };
 
 /**
@@ -360,6 +484,74 @@ export type InboxRemoved = {
 };
 
 /**
+ * What a rotation of the root keys changed.
+ */
+export type KeyRotation = {
+    /**
+     * Number of the new key.
+     */
+    kid: number;
+    /**
+     * The keys before it.
+     */
+    previous: Array<{
+        kid: number;
+        /**
+         * Until when addresses it signed are good; null: no longer.
+         */
+        verifyUntil: string | null;
+    }>;
+    /**
+     * Grants that were revoked because their key was dropped.
+     */
+    revoked: Array<string>;
+};
+
+export type MintRequest = {
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    /**
+     * What the address may do; default `send_input`.
+     */
+    verb?: Verb;
+    /**
+     * Seconds until it expires; 0 or absent: the server's default (7 days).
+     */
+    ttlSeconds?: number;
+    /**
+     * What it is for; told to the agent.
+     */
+    label?: string;
+};
+
+/**
+ * A new channel address. The token is shown this once.
+ */
+export type Minted = {
+    /**
+     * Grant id, `grant_<ulid>`.
+     */
+    grantId: string;
+    /**
+     * Address of the session.
+     */
+    channel: string;
+    /**
+     * Whoever has this address may knock. Shown this once.
+     */
+    webhook: string;
+    /**
+     * The last part of the address, for `Authorization: Bearer`.
+     */
+    token: string;
+    verb: Verb;
+    label: string | null;
+    expiresAt: string;
+};
+
+/**
  * A failure, as RFC 9457 has it.
  */
 export type Problem = {
@@ -392,9 +584,9 @@ export type Problem = {
      */
     hint?: string;
     /**
-     * As in `X-Request-Id`; name it when you ask for help.
+     * As in `X-Request-Id`; name it when you ask for help. Absent from the constant 403 of the hook.
      */
-    requestId: string;
+    requestId?: string;
     /**
      * What is wrong, field by field.
      */
@@ -449,6 +641,25 @@ export type Readiness = {
     status: 'ready' | 'draining';
 };
 
+/**
+ * `delivered`: stored and handed to the live, idle agent. `buffered`: stored; it will get it, in order.
+ */
+export type Receipt = {
+    status: 'delivered' | 'buffered';
+    /**
+     * Delivery id, `dlv_<ulid>`.
+     */
+    deliveryId: string;
+    /**
+     * Address of the session.
+     */
+    channel: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+};
+
 export type ReplyInbox = {
     /**
      * What to say to the agent that pushed it.
@@ -458,6 +669,13 @@ export type ReplyInbox = {
      * Milliseconds, as of any run.
      */
     timeoutMs?: number;
+};
+
+export type RotateKeys = {
+    /**
+     * True: every older key is void at once, and with it every channel address it signed.
+     */
+    drop?: boolean;
 };
 
 /**
@@ -631,6 +849,11 @@ export type Usage = {
 };
 
 /**
+ * `send_input`: put one message into the session.
+ */
+export type Verb = 'send_input';
+
+/**
  * A directory agents work in.
  */
 export type Workspace = {
@@ -793,6 +1016,376 @@ export type AgentsProbeResponses = {
 };
 
 export type AgentsProbeResponse = AgentsProbeResponses[keyof AgentsProbeResponses];
+
+export type ChannelsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only grants on this session.
+         */
+        sessionId?: string;
+        /**
+         * Grants on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/channels';
+};
+
+export type ChannelsListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type ChannelsListError = ChannelsListErrors[keyof ChannelsListErrors];
+
+export type ChannelsListResponses = {
+    /**
+     * One page of grants.
+     */
+    200: GrantList;
+};
+
+export type ChannelsListResponse = ChannelsListResponses[keyof ChannelsListResponses];
+
+export type ChannelsCreateData = {
+    body: MintRequest;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/channels';
+};
+
+export type ChannelsCreateErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `grant_revoked`: Grant revoked. `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type ChannelsCreateError = ChannelsCreateErrors[keyof ChannelsCreateErrors];
+
+export type ChannelsCreateResponses = {
+    /**
+     * The new address.
+     */
+    201: Minted;
+};
+
+export type ChannelsCreateResponse = ChannelsCreateResponses[keyof ChannelsCreateResponses];
+
+export type ChannelsRevokeData = {
+    body?: never;
+    path: {
+        /**
+         * Grant id, `grant_<ulid>`.
+         */
+        grantId: string;
+    };
+    query?: never;
+    url: '/api/channels/{grantId}';
+};
+
+export type ChannelsRevokeErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `grant_not_found`: Grant not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type ChannelsRevokeError = ChannelsRevokeErrors[keyof ChannelsRevokeErrors];
+
+export type ChannelsRevokeResponses = {
+    /**
+     * The grant, revoked.
+     */
+    200: Grant;
+};
+
+export type ChannelsRevokeResponse = ChannelsRevokeResponses[keyof ChannelsRevokeResponses];
+
+export type ChannelsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Grant id, `grant_<ulid>`.
+         */
+        grantId: string;
+    };
+    query?: never;
+    url: '/api/channels/{grantId}';
+};
+
+export type ChannelsGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `grant_not_found`: Grant not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type ChannelsGetError = ChannelsGetErrors[keyof ChannelsGetErrors];
+
+export type ChannelsGetResponses = {
+    /**
+     * The grant.
+     */
+    200: Grant;
+};
+
+export type ChannelsGetResponse = ChannelsGetResponses[keyof ChannelsGetResponses];
+
+export type ChannelsDeliveriesData = {
+    body?: never;
+    path: {
+        /**
+         * Grant id, `grant_<ulid>`.
+         */
+        grantId: string;
+    };
+    query?: {
+        /**
+         * Deliveries on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/channels/{grantId}/deliveries';
+};
+
+export type ChannelsDeliveriesErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `grant_not_found`: Grant not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type ChannelsDeliveriesError = ChannelsDeliveriesErrors[keyof ChannelsDeliveriesErrors];
+
+export type ChannelsDeliveriesResponses = {
+    /**
+     * One page of deliveries.
+     */
+    200: DeliveryList;
+};
+
+export type ChannelsDeliveriesResponse = ChannelsDeliveriesResponses[keyof ChannelsDeliveriesResponses];
+
+export type DeliveriesGetData = {
+    body?: never;
+    path: {
+        /**
+         * Delivery id, `dlv_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/deliveries/{id}';
+};
+
+export type DeliveriesGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `delivery_not_found`: Delivery not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type DeliveriesGetError = DeliveriesGetErrors[keyof DeliveriesGetErrors];
+
+export type DeliveriesGetResponses = {
+    /**
+     * The delivery.
+     */
+    200: Delivery;
+};
+
+export type DeliveriesGetResponse = DeliveriesGetResponses[keyof DeliveriesGetResponses];
 
 export type RunsListData = {
     body?: never;
@@ -1914,6 +2507,71 @@ export type InboxUnreadResponses = {
 
 export type InboxUnreadResponse = InboxUnreadResponses[keyof InboxUnreadResponses];
 
+export type KeysRotateData = {
+    body: RotateKeys;
+    path?: never;
+    query?: never;
+    url: '/api/keys/rotate';
+};
+
+export type KeysRotateErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `keys_in_use`: Every key number is in use.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type KeysRotateError = KeysRotateErrors[keyof KeysRotateErrors];
+
+export type KeysRotateResponses = {
+    /**
+     * What was changed.
+     */
+    200: KeyRotation;
+};
+
+export type KeysRotateResponse = KeysRotateResponses[keyof KeysRotateResponses];
+
 export type WorkspacesListData = {
     body?: never;
     path?: never;
@@ -2411,6 +3069,177 @@ export type ServerHealthResponses = {
 };
 
 export type ServerHealthResponse = ServerHealthResponses[keyof ServerHealthResponses];
+
+export type HookSendData = {
+    body: HookBody;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/hook';
+};
+
+export type HookSendErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `forbidden`: Forbidden. `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type HookSendError = HookSendErrors[keyof HookSendErrors];
+
+export type HookSendResponses = {
+    /**
+     * `delivered`: stored, and handed to the live, idle agent.
+     */
+    200: Receipt;
+    /**
+     * `buffered`: stored; the agent is busy, starting or suspended, and will get it, in order.
+     */
+    202: Receipt;
+};
+
+export type HookSendResponse = HookSendResponses[keyof HookSendResponses];
+
+export type HookKnockData = {
+    body: HookBody;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * The token of a channel address.
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/hook/{token}';
+};
+
+export type HookKnockErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `forbidden`: Forbidden. `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type HookKnockError = HookKnockErrors[keyof HookKnockErrors];
+
+export type HookKnockResponses = {
+    /**
+     * `delivered`: stored, and handed to the live, idle agent.
+     */
+    200: Receipt;
+    /**
+     * `buffered`: stored; the agent is busy, starting or suspended, and will get it, in order.
+     */
+    202: Receipt;
+};
+
+export type HookKnockResponse = HookKnockResponses[keyof HookKnockResponses];
 
 export type ServerMetricsData = {
     body?: never;

@@ -6,6 +6,7 @@ import type { Clock } from '../clock.ts'
 import { ConfigError, isLoopbackHost, type Config } from '../config.ts'
 import { DomainError, type ErrorCode } from '../errors.ts'
 import type { Logger } from '../log.ts'
+import type { ChannelLimits } from '../model/channels.ts'
 import { adminToken } from './admin-token.ts'
 import { CallerGone, dropRest, hasBody } from './body.ts'
 import { plainRoute, procedureRoutes } from './calls.ts'
@@ -15,6 +16,7 @@ import { createEventStream, type StreamLimits } from './events.ts'
 import { createFront } from './front.ts'
 import { checkGate, MAX_HEADER_BYTES, reachOf, type Reach } from './gate.ts'
 import { readHeaders } from './headers.ts'
+import { createHook, isHookPath, SHOWN_PATH } from './hook.ts'
 import { countAnswer, metricsText, newCounters } from './metrics.ts'
 import { documentRoute, outputRoutes } from './output.ts'
 import { pageRoutes } from './pages.ts'
@@ -48,6 +50,7 @@ export interface HttpDeps extends Nouns {
   /** Processes that belong to runs at work; empty when none is. */
   runProcesses(): Set<number> | Promise<Set<number>>
   limits?: HttpLimits
+  channelLimits?: Partial<ChannelLimits>
 }
 
 export interface Http {
@@ -69,6 +72,13 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
   const peers = createPeers({ runProcesses: deps.runProcesses })
   const check = createCallerCheck({ config, adminToken: token, peers, hasRuns: () => runs.capacity().running > 0 })
   const stream = createEventStream({ clock, closing: closing.signal, ...(limits.stream && { limits: limits.stream }) })
+  const hook = createHook({
+    channels: deps.channels,
+    clock,
+    trustedProxies: config.trustedProxies,
+    isDraining,
+    ...(deps.channelLimits && { limits: deps.channelLimits }),
+  })
   const counters = newCounters()
   const under = new Map<Exchange, Socket>()
   const current = new WeakMap<Socket, Exchange>()
@@ -136,7 +146,8 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
       countAnswer(counters, response.statusCode)
       const durationMs = Math.round(clock.monotonic() - startedAt)
       const { method } = request
-      log.debug({ requestId: exchange.id, method, path, status: response.statusCode, durationMs }, 'answered')
+      const shown = isHookPath(path) ? SHOWN_PATH : path
+      log.debug({ requestId: exchange.id, method, path: shown, status: response.statusCode, durationMs }, 'answered')
     })
     void answer(exchange)
   }
@@ -144,7 +155,8 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
   async function answer(exchange: Exchange): Promise<void> {
     try {
       checkGate(exchange.request, exchange.facts, reach)
-      await front(exchange)
+      // Before anything else looks at who calls: there the token is the authority.
+      await (isHookPath(exchange.path) ? hook(exchange) : front(exchange))
     } catch (error) {
       fail(exchange, error)
     }

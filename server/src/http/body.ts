@@ -14,28 +14,29 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * The JSON body; undefined when there is none. Media type and announced length are judged before a byte is read.
+ * The JSON body. Encoding, media type and announced length are judged before a byte is read.
  *
- * @throws DomainError `payload_too_large`, `unsupported_media_type`, `invalid_json`; CallerGone
+ * @param isRequired false: undefined when there is none
+ * @throws DomainError `unsupported_media_type`, `payload_too_large`, `invalid_json`; CallerGone
  */
-export async function readJsonBody(exchange: Exchange): Promise<unknown> {
+export async function readJsonBody(
+  exchange: Exchange,
+  { limitBytes = LIMITS.bodyBytes, isRequired = false }: { limitBytes?: number; isRequired?: boolean } = {},
+): Promise<unknown> {
   const { request, response } = exchange
-  if (!hasBody(request)) return undefined
+  if (!isRequired && !hasBody(request)) return undefined
   const { headers } = request
-  const announced = Number(headers['content-length'] ?? 0)
-  if (announced > LIMITS.bodyBytes) {
-    throw new DomainError(
-      'payload_too_large',
-      `the body announces ${announced} bytes; the limit is ${LIMITS.bodyBytes}`,
-    )
-  }
   const encoding = headers['content-encoding']
   if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
     throw new DomainError('unsupported_media_type', 'Content-Encoding is not possible here; send the body as it is')
   }
   checkMediaType(headers['content-type'])
+  const announced = Number(headers['content-length'] ?? 0)
+  if (announced > limitBytes) {
+    throw new DomainError('payload_too_large', `the body announces ${announced} bytes; the limit is ${limitBytes}`)
+  }
   if (headers.expect !== undefined) response.writeContinue()
-  return parseJson(await readBytes(request, LIMITS.bodyBytes))
+  return parseJson(await readBytes(request, limitBytes))
 }
 
 function checkMediaType(contentType: string | undefined): void {

@@ -22,7 +22,7 @@ export interface CallerCheck {
    * Who calls, and whether they may. A value when nothing had to be looked up, which is nearly always.
    *
    * @param isExempt true for a route that local callers may use without a token
-   * @throws DomainError `token_required`, `invalid_token`, `too_many_failures`
+   * @throws DomainError `bad_request`, `token_required`, `invalid_token`, `too_many_failures`
    */
   (socket: Socket, facts: HeaderFacts, isExempt: boolean): Caller | Promise<Caller>
 }
@@ -82,7 +82,11 @@ export function createCallerCheck(deps: {
   }
 
   return (socket, facts, isExempt) => {
-    const [authorization] = facts.authorizations
+    const { authorizations } = facts
+    const [authorization] = authorizations
+    if (authorizations.length > 1) {
+      throw new DomainError('bad_request', `${authorizations.length} Authorization headers; at most 1 is possible`)
+    }
     if (authorization !== undefined) {
       const token = /^Bearer +([^\s]+)$/i.exec(authorization)?.[1]
       return token !== undefined && isAdmin(token) ? 'admin' : refuse(socket, facts)

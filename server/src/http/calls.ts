@@ -137,6 +137,7 @@ function contextOf(nouns: Nouns, exchange: Exchange): Context {
   let hangUp: AbortController | undefined
   return {
     runs: nouns.runs,
+    channels: nouns.channels,
     workspaces: nouns.workspaces,
     agents: nouns.agents,
     inbox: nouns.inbox,

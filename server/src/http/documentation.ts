@@ -15,12 +15,17 @@ export const INFO = {
     'Unknown query parameters and body fields are refused by name. Times are ISO 8601 UTC; ids are opaque and time-ordered.',
     'Answers may gain fields, and open-ended texts new values: ignore what you do not know.',
   ].join('\n'),
+  channelSecurity: 'The token of a channel address, from the answer that minted it.',
   security:
     'The admin token, kept in `admin-token` under the data directory. Callers on the same machine and of the same user need none where an operation says so.',
 } as const
 
 export const TAGS: Record<string, string> = {
   runs: 'One headless execution of one prompt each.',
+  channels: 'Addresses that put a message into a live session: mint, look, revoke.',
+  hook: 'Where those addresses lead.',
+  deliveries: 'What came in, and what became of it.',
+  keys: 'The root keys behind addresses and sealed credentials.',
   workspaces: 'Directories agents work in.',
   agents: 'Coding-agent programs behind adapters.',
   inbox: 'Results that last: what runs, sessions and the server leave for people.',
@@ -58,6 +63,16 @@ export const RESPONSE_HEADERS: Record<string, Json> = {
   'Idempotency-Replayed': {
     description: '`true` when the key was known and nothing was started.',
     schema: { type: 'string', enum: ['true'] },
+  },
+  RateLimit: {
+    description: 'What is left for this address: `r` messages, and seconds `t` until it is the whole quota again.',
+    schema: { type: 'string' },
+    example: '"grant";r=9;t=2',
+  },
+  'RateLimit-Policy': {
+    description: 'The quota of an address: `q` messages in `w` seconds.',
+    schema: { type: 'string' },
+    example: '"grant";q=10;w=20',
   },
   'Preference-Applied': { description: '`wait=n` as it was applied.', schema: { type: 'string' } },
   Location: { description: 'Path of what was made.', schema: { type: 'string' } },
@@ -269,6 +284,7 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   run_not_found: { detail: `no run \`${TASK}\``, advice: '`GET /api/headless` lists runs.' },
   agent_not_found: { detail: 'no agent `cluade`', advice: '`GET /api/agents` lists them.' },
   session_not_found: { detail: `no session \`${SESSION}\``, advice: '`GET /api/sessions` lists them.' },
+  grant_not_found: { detail: 'there is no such grant', advice: '`GET /api/channels` lists them.' },
   delivery_not_found: { detail: 'no such delivery', advice: 'List those of the grant.' },
   request_not_found: { detail: 'no such permission request', advice: '`GET /api/requests` lists them.' },
   inbox_entry_not_found: { detail: `no inbox entry \`${ENTRY}\``, advice: '`GET /api/inbox` lists them.' },
@@ -307,6 +323,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'Repeat it after `Retry-After`, with the same key.',
   },
   session_ended: { detail: `\`${SESSION}\` ended 14 m ago`, advice: 'Open a new session; mint again.' },
+  grant_revoked: {
+    detail: 'the grant that this key minted was revoked',
+    advice: 'Mint again, with another key.',
+  },
   log_retired: { detail: 'the log was removed after 90 days', advice: 'The run itself stays readable.' },
   payload_too_large: {
     detail: `the body announces 2000000 bytes; the limit is ${LIMITS.bodyBytes}`,
@@ -332,6 +352,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   too_many_keys: {
     detail: '100000 of 100000 idempotency keys of the last 24 hours are in use',
     advice: 'Wait, or raise `maxIdempotencyKeys`.',
+  },
+  too_many_messages: {
+    detail: '10 messages at once and 30 a minute are the limit of one address',
+    advice: 'Repeat after `Retry-After`; nothing was stored.',
   },
   too_many_failures: {
     detail: 'more than 10 bad tokens in 60 s',

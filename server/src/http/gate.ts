@@ -49,9 +49,6 @@ export function checkGate(request: Pick<IncomingMessage, 'method' | 'url'>, fact
     })
   }
   checkOrigin(facts, host.toLowerCase(), reach)
-  if (facts.authorizations.length > 1) {
-    throw new DomainError('bad_request', `${facts.authorizations.length} Authorization headers; at most 1 is possible`)
-  }
   // An offer of HTTP/2 may be ignored, and some clients make it with every request; nothing else is spoken here.
   if (facts.upgrades.some((protocol) => protocol.toLowerCase() !== 'h2c')) {
     throw new DomainError('bad_request', 'this server does not upgrade connections')

@@ -11,7 +11,7 @@ import {
   RESPONSE_HEADERS,
   TAGS,
 } from './documentation.ts'
-import { PLAIN } from './plain.ts'
+import { PLAIN, type PlainOperation } from './plain.ts'
 import { Problem, problemOf } from './problem.ts'
 import { appRouter, mountables } from './router.ts'
 import type { Answer, Meta, Rest } from './trpc.ts'
@@ -40,14 +40,14 @@ export interface OpenApiDocument extends Json {
 const ANYWHERE: ErrorCode[] = [
   'bad_request',
   'unknown_field',
-  'invalid_token',
-  'token_required',
   'host_not_allowed',
   'origin_not_allowed',
   'too_many_failures',
   'headers_too_large',
   'internal_error',
 ]
+/** What any operation may answer that looks at who calls. */
+const CALLER: ErrorCode[] = ['invalid_token', 'token_required']
 const WITH_BODY: ErrorCode[] = ['invalid_json', 'request_timeout', 'payload_too_large', 'unsupported_media_type']
 
 const ref = (kind: 'schemas' | 'headers' | 'examples', name: string): Json => ({
@@ -69,7 +69,10 @@ export function openApiDocument(version: string): OpenApiDocument {
     description: INFO.description,
     version,
     baseUrl: INFO.url,
-    securitySchemes: { bearer: { type: 'http', scheme: 'bearer', description: INFO.security } },
+    securitySchemes: {
+      bearer: { type: 'http', scheme: 'bearer', description: INFO.security },
+      channel: { type: 'http', scheme: 'bearer', description: INFO.channelSecurity },
+    },
     defs: { Problem, ...plainComponents() },
     paths: plainPaths(),
   }) as unknown as OpenApiDocument
@@ -102,7 +105,7 @@ export function openApiDocument(version: string): OpenApiDocument {
 /** Paths of the routes that are not procedures, from the schemas that check their input. */
 function plainPaths(): ZodOpenApiPathsObject {
   const paths: ZodOpenApiPathsObject = {}
-  for (const { openapi, input } of Object.values(PLAIN)) {
+  for (const { openapi, input, body } of Object.values<PlainOperation>(PLAIN)) {
     const { method, path, protect: _, ...rest } = openapi
     const inPath = (name: string): boolean => path.includes(`{${name}}`)
     const shape = Object.entries(input.shape)
@@ -113,6 +116,7 @@ function plainPaths(): ZodOpenApiPathsObject {
           path: z.object(Object.fromEntries(shape.filter(([name]) => inPath(name)))),
           query: z.object(Object.fromEntries(shape.filter(([name]) => !inPath(name)))),
         },
+        ...(body && { requestBody: { required: true, content: { 'application/json': { schema: body } } } }),
         responses: {},
       },
     }
@@ -135,7 +139,7 @@ function plainComponents(): Record<string, z.ZodType> {
 
 function complete(operation: Operation, rest: Rest, schemas: Record<string, Json>): void {
   const json = (operation.responses['200']?.['content'] as Json | undefined)?.['application/json'] as Json | undefined
-  operation.security = rest.exempt ? [{}, { bearer: [] }] : [{ bearer: [] }]
+  operation.security = securityOf(rest)
   operation.parameters = [...(operation.parameters ?? []), ...(rest.headers ?? []).map(headerParameter)]
   for (const parameter of operation.parameters) {
     const schema = parameter['schema'] as Json | undefined
@@ -162,12 +166,18 @@ function complete(operation: Operation, rest: Rest, schemas: Record<string, Json
       ]),
     ),
     ...problems([
-      ...ANYWHERE,
+      ...(rest.hookToken === undefined ? [...ANYWHERE, ...CALLER] : ANYWHERE),
       ...(body ? WITH_BODY : []),
       ...(takesInput(operation) ? ['validation_failed' as const] : []),
       ...rest.errors,
     ]),
   }
+}
+
+function securityOf({ exempt, hookToken }: Rest): Json[] {
+  if (hookToken === 'path') return []
+  if (hookToken === 'header') return [{ channel: [] }]
+  return exempt ? [{}, { bearer: [] }] : [{ bearer: [] }]
 }
 
 const takesInput = (operation: Operation): boolean =>
@@ -229,7 +239,7 @@ const PROBLEM_HEADERS: Record<number, string[]> = {
   401: ['WWW-Authenticate'],
   409: ['Retry-After'],
   416: ['Content-Range'],
-  429: ['Retry-After'],
+  429: ['RateLimit', 'RateLimit-Policy', 'Retry-After'],
   500: ['Retry-After'],
   503: ['Retry-After'],
 }

@@ -1,16 +1,65 @@
 import { z } from 'zod'
 import { TaskId, WorkspaceId } from '../model.ts'
+import { HookBody } from '../model/channels.ts'
 import { InboxId } from '../model/inbox.ts'
+import { Receipt } from '../model/sessions.ts'
 import { operation, type Meta } from './trpc.ts'
 
 /** An operation that answers no JSON, or is not a procedure: documented here, mounted by `app.ts`. */
 export interface PlainOperation extends Meta {
+  /** Path and query parameters. */
   input: z.ZodObject
+  body?: z.ZodObject
 }
 
 const plain = (input: z.ZodObject, ...rest: Parameters<typeof operation>): PlainOperation => ({
   input,
   ...operation(...rest),
+})
+
+const KNOCK =
+  'The token is the authority: whoever has it may knock, and can do nothing else. Every bad, forged, expired or ' +
+  'revoked token gets one constant 403. Any other method is 405. At most 10 messages at once and 30 a minute on one address.'
+const knock = (
+  input: z.ZodObject,
+  id: string,
+  path: `/${string}`,
+  hookToken: 'path' | 'header',
+  text: { summary: string; description: string },
+): PlainOperation => ({
+  ...plain(input, id, 'POST', path, text, {
+    answers: {
+      200: {
+        description: '`delivered`: stored, and handed to the live, idle agent.',
+        headers: ['Idempotency-Replayed', 'RateLimit', 'RateLimit-Policy'],
+        other: { 'application/json': Receipt },
+      },
+      202: {
+        description: '`buffered`: stored; the agent is busy, starting or suspended, and will get it, in order.',
+        headers: ['Idempotency-Replayed', 'RateLimit', 'RateLimit-Policy'],
+        other: { 'application/json': Receipt },
+      },
+    },
+    errors: [
+      'forbidden',
+      'idempotency_key_invalid',
+      'idempotency_in_flight',
+      'idempotency_mismatch',
+      'too_many_keys',
+      'too_many_messages',
+      'session_not_found',
+      'session_ended',
+      'buffer_full',
+      'draining',
+      'storage_unavailable',
+    ],
+    exempt: true,
+    hookToken,
+    bodyName: 'HookBody',
+    headers: ['Idempotency-Key'],
+  }),
+  // Without its name: it becomes a component as every other body does.
+  body: HookBody.extend({}),
 })
 
 const Text = z.string()
@@ -114,6 +163,17 @@ export const PLAIN = {
       notFound: 'workspace_not_found',
     },
   ),
+  knock: knock(
+    z.strictObject({ token: z.string().meta({ description: 'The token of a channel address.' }) }),
+    'hook.knock',
+    '/hook/{token}',
+    'path',
+    { summary: 'Send a message into a live session', description: KNOCK },
+  ),
+  knockByHeader: knock(z.strictObject({}), 'hook.send', '/hook', 'header', {
+    summary: 'Send a message into a live session, with the token in a header',
+    description: `${KNOCK} For callers whose addresses are logged: the token is sent as \`Authorization: Bearer\`.`,
+  }),
   health: plain(
     z.strictObject({}),
     'server.health',

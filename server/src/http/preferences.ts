@@ -14,7 +14,13 @@ export function idempotencyOf({ request, facts, path }: Exchange, caller: Caller
   if (idempotencyKeys.length > 1) {
     throw new DomainError('idempotency_key_invalid', `${idempotencyKeys.length} Idempotency-Key headers; one is needed`)
   }
-  const key = (idempotencyKeys[0] ?? '').replace(/^"(.*)"$/, '$1')
+  const key = keyOf(idempotencyKeys[0] ?? '')
+  return { caller, method: request.method ?? '', path: decodeURIComponent(path), key }
+}
+
+/** The key in a text, without outer quotes. @throws DomainError `idempotency_key_invalid` */
+export function keyOf(text: string): string {
+  const key = text.replace(/^"(.*)"$/, '$1')
   if (key.length > LIMITS.idempotencyKeyLength) {
     const { idempotencyKeyLength } = LIMITS
     throw new DomainError('idempotency_key_invalid', `${key.length} characters; the limit is ${idempotencyKeyLength}`)
@@ -22,7 +28,7 @@ export function idempotencyOf({ request, facts, path }: Exchange, caller: Caller
   if (!/^[\x21-\x7e]+$/.test(key)) {
     throw new DomainError('idempotency_key_invalid', 'the key must be 1 to 255 visible ASCII characters')
   }
-  return { caller, method: request.method ?? '', path: decodeURIComponent(path), key }
+  return key
 }
 
 /**

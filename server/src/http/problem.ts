@@ -11,7 +11,12 @@ export const Problem = z
     code: z.string().meta({ description: 'Stable; open-ended. Decide by it, not by the text.' }),
     retryable: z.boolean().meta({ description: 'True when the same request may succeed later.' }),
     hint: z.string().meta({ description: 'One next step.' }).optional(),
-    requestId: z.string().meta({ description: 'As in `X-Request-Id`; name it when you ask for help.' }),
+    requestId: z
+      .string()
+      .meta({
+        description: 'As in `X-Request-Id`; name it when you ask for help. Absent from the constant 403 of the hook.',
+      })
+      .optional(),
     errors: z
       .array(
         z.object({

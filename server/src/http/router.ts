@@ -1,6 +1,7 @@
 import type { AnyTRPCProcedure } from '@trpc/server'
 import type { z } from 'zod'
 import { agentProcedures } from './procedures/agents.ts'
+import { channelProcedures, deliveryProcedures, keyProcedures } from './procedures/channels.ts'
 import { inboxProcedures } from './procedures/inbox.ts'
 import { runProcedures } from './procedures/runs.ts'
 import { workspaceProcedures } from './procedures/workspaces.ts'
@@ -12,6 +13,9 @@ export const appRouter = router({
   workspaces: workspaceProcedures,
   agents: agentProcedures,
   inbox: inboxProcedures,
+  channels: channelProcedures,
+  deliveries: deliveryProcedures,
+  keys: keyProcedures,
 })
 export type AppRouter = typeof appRouter
 

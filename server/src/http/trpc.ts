@@ -1,6 +1,7 @@
 import { initTRPC } from '@trpc/server'
 import type { z } from 'zod'
 import type { Agents } from '../agents/types.ts'
+import type { Channels } from '../channels/types.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Inbox } from '../inbox/types.ts'
 import type { AgentProbe, IdempotencyScope } from '../model.ts'
@@ -13,6 +14,7 @@ export interface Nouns {
   workspaces: Workspaces
   agents: Agents
   inbox: Inbox<Started>
+  channels: Channels
   /** Runs one fixed prompt with an agent. @throws DomainError `agent_not_found`, `agent_not_headless`, `capacity_reached` */
   probe(agentId: string, signal: AbortSignal): Promise<AgentProbe>
 }
@@ -31,7 +33,7 @@ export interface Context extends Nouns {
   reply: { status: number; headers: Record<string, string> }
 }
 
-export type Tag = 'runs' | 'workspaces' | 'agents' | 'inbox' | 'server'
+export type Tag = 'runs' | 'channels' | 'hook' | 'deliveries' | 'keys' | 'workspaces' | 'agents' | 'inbox' | 'server'
 
 /** One success answer. */
 export interface Answer {
@@ -49,6 +51,8 @@ export interface Rest {
   errors: ErrorCode[]
   /** True: local callers need no token. */
   exempt: boolean
+  /** Of an operation whose authority is a channel token: where that stands. */
+  hookToken?: 'path' | 'header'
   /** Component that holds the request body. */
   bodyName?: string
   /** Names of `REQUEST_HEADERS` it understands. */

@@ -53,8 +53,11 @@ export const Grant = z
   .meta({ id: 'Grant', description: 'The right to do one verb on one channel until a moment. Never shows its token.' })
 export type Grant = z.infer<typeof Grant>
 
-/** What the store keeps of a grant: no token, and nothing a token could be made of without the key. */
-export const GrantRow = Grant.omit({ revoked: true, expiresAt: true, lastUsedAt: true, deliveries: true }).extend({
+/**
+ * What the store keeps of a grant: no token, and nothing a token could be made of without the key. The counts are
+ * written now and then, and may be a little behind after a crash.
+ */
+export const GrantRow = Grant.omit({ revoked: true, expiresAt: true }).extend({
   /** Unix seconds. */
   exp: z.int().min(1),
   /** Who minted it. */

@@ -74,6 +74,46 @@ test('I7: one key more than the limit is refused and none is forgotten early', a
   await claims.close()
 })
 
+test('I4, I7: a group of keys has a limit of its own, which a restart keeps and no other group feels', async () => {
+  await using directory = await temporaryDirectory()
+  const clock = fakeClock()
+  const claims = await open(directory.path, clock)
+  const group = { id: 'grant_a', limit: 2 }
+  for (const key of ['a', 'b']) {
+    const claim = claims.begin(['grant_a', key], 'body', group)
+    await claim.commit(key)
+    claim.release()
+  }
+  const full = expect.objectContaining({ code: 'too_many_keys' }) as Error
+  expect(() => claims.begin(['grant_a', 'c'], 'body', group)).toThrow(full)
+  expect(claims.begin(['grant_a', 'a'], 'body', group).recordId).toBe('a')
+  const other = claims.begin(['grant_b', 'a'], 'other body', { id: 'grant_b', limit: 2 })
+  expect(other.recordId).toBeUndefined()
+  other.release()
+  await claims.close()
+  const again = await open(directory.path, clock)
+  expect(() => again.begin(['grant_a', 'c'], 'body', group)).toThrow(full)
+  clock.wall += KEY_WINDOW_MS + 1
+  clock.steady += KEY_WINDOW_MS + 1
+  again.begin(['grant_a', 'c'], 'body', group).release()
+  await again.close()
+})
+
+test('I13: keys in flight count in their group, and those of refused requests do not', async () => {
+  await using directory = await temporaryDirectory()
+  const claims = await open(directory.path, fakeClock())
+  const group = { id: 'grant_a', limit: 1 }
+  const refused = claims.begin(['a'], 'body', group)
+  expect(() => claims.begin(['b'], 'body', group)).toThrow(expect.objectContaining({ code: 'too_many_keys' }))
+  refused.release()
+  refused.release()
+  const accepted = claims.begin(['b'], 'body', group)
+  await accepted.commit('b')
+  accepted.release()
+  expect(() => claims.begin(['a'], 'body', group)).toThrow(expect.objectContaining({ code: 'too_many_keys' }))
+  await claims.close()
+})
+
 test.each([
   ['only the wall clock', { wall: KEY_WINDOW_MS + 1, steady: 0 }, 'headless_1'],
   ['the wall clock by ten years', { wall: 10 * 365 * 86_400_000, steady: 0 }, 'headless_1'],

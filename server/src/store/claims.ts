@@ -20,12 +20,18 @@ export interface Claims {
    *
    * @param scope what the key belongs to: caller, method, path and key
    * @param fingerprint of the checked body, see `fingerprintOf`
+   * @param group whose keys are also counted by themselves: at most `limit` of them are remembered at a time
    * @throws DomainError `idempotency_mismatch` (known with another body), `idempotency_in_flight`, `too_many_keys`
    */
-  begin(scope: string[], fingerprint: string): Claim
+  begin(scope: string[], fingerprint: string, group?: KeyGroup): Claim
   /** Keys remembered now. */
   readonly size: number
   close(): Promise<void>
+}
+
+export interface KeyGroup {
+  id: string
+  limit: number
 }
 
 export interface Claim {
@@ -42,6 +48,8 @@ interface Known {
   fingerprint: string
   recordId: string
   createdAt: number
+  /** Id of the group it counts in. */
+  group?: string
 }
 
 /** SHA-256 of a JSON value in canonical form: keys sorted, so that order does not make a body another one. */
@@ -69,27 +77,34 @@ export async function openClaims(options: {
   // Insertion order is age: the oldest are looked at first when keys expire.
   const known = new Map<string, Known & { madeAt: number }>()
   const held = new Map<string, string>() // id → fingerprint of the request in flight
+  const inGroup = new Map<string, number>() // group → keys remembered or held
 
   await recoverLines(disk, path, (line) => {
     const claim = decodeLine(line) as Known
     const age = Math.max(0, clock.now() - claim.createdAt)
+    if (!known.has(claim.id)) count(claim.group, 1)
     known.set(claim.id, { ...claim, madeAt: clock.monotonic() - age })
   })
   const journal = await openJournal({ disk, path })
 
+  function count(group: string | undefined, change: 1 | -1): void {
+    if (group === undefined) return
+    const left = (inGroup.get(group) ?? 0) + change
+    if (left > 0) inGroup.set(group, left)
+    else inGroup.delete(group)
+  }
   function expire(): void {
     for (const [id, claim] of known) {
       const old = clock.now() - claim.createdAt > KEY_WINDOW_MS && clock.monotonic() - claim.madeAt > KEY_WINDOW_MS
       if (!old) break
       known.delete(id)
+      count(claim.group, -1)
     }
   }
   async function compact(): Promise<void> {
     await journal.compact(() => {
       expire()
-      const lines = [...known.values()].map(({ id, fingerprint, recordId, createdAt }) =>
-        encodeLine({ id, fingerprint, recordId, createdAt } satisfies Known),
-      )
+      const lines = [...known.values()].map(({ madeAt: _madeAt, ...claim }) => encodeLine(claim satisfies Known))
       return Buffer.from(lines.join(''))
     })
     compactAt = Math.max(COMPACT_BYTES, 2 * journal.sizeBytes)
@@ -98,7 +113,7 @@ export async function openClaims(options: {
   let compacting = false
 
   return {
-    begin(scope, fingerprint) {
+    begin(scope, fingerprint, group) {
       expire()
       const id = fingerprintOf(scope)
       const claim = known.get(id)
@@ -131,14 +146,32 @@ export async function openClaims(options: {
           },
         )
       }
+      if (!claim && group && (inGroup.get(group.id) ?? 0) >= group.limit) {
+        const { limit } = group
+        throw new DomainError(
+          'too_many_keys',
+          `${limit} of ${limit} idempotency keys of the last 24 hours are in use`,
+          {
+            retryAfterSeconds: 60,
+            hint: 'mint another address, or send without a key',
+          },
+        )
+      }
       // A known key is not held: whoever finds its record missing inserts it, and of two one inserts.
       let mine = claim === undefined
-      if (mine) held.set(id, fingerprint)
+      let isKept = false
+      if (mine) {
+        held.set(id, fingerprint)
+        count(group?.id, 1)
+      }
       return {
         recordId: claim?.recordId,
         async commit(recordId) {
-          const made: Known = { id, fingerprint, recordId, createdAt: clock.now() }
-          await journal.append(encodeLine(made), () => known.set(id, { ...made, madeAt: clock.monotonic() }))
+          const made: Known = { id, fingerprint, recordId, createdAt: clock.now(), ...(group && { group: group.id }) }
+          await journal.append(encodeLine(made), () => {
+            known.set(id, { ...made, madeAt: clock.monotonic() })
+            isKept = true
+          })
           if (journal.sizeBytes > compactAt && !compacting) {
             compacting = true
             compact()
@@ -147,8 +180,10 @@ export async function openClaims(options: {
           }
         },
         release() {
-          if (mine) held.delete(id)
+          if (!mine) return
           mine = false
+          held.delete(id)
+          if (!isKept) count(group?.id, -1)
         },
       }
     },

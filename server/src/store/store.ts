@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { isTerminal, RunRow, WorkspaceRow } from '../model.ts'
+import { GrantRow } from '../model/channels.ts'
 import { InboxRow } from '../model/inbox.ts'
 import { DeliveryRow, PermissionRequest, SessionRow } from '../model/sessions.ts'
 import { createArchive } from './archive.ts'
@@ -23,6 +24,7 @@ export interface Store {
   inbox: Table<InboxRow>
   /** Inbox entries on disk that cannot be read, and why; the others are served. */
   damagedInbox: { id: string; detail: string }[]
+  grants: Table<GrantRow>
   claims: Claims
   /** Writes the state file and closes every journal. */
   close(): Promise<void>
@@ -129,6 +131,7 @@ export async function openStore(options: {
       mayBeArchived: ({ readAt }) => readAt !== null,
     }),
     damagedInbox,
+    grants: tables.table('grants', GrantRow),
     claims: await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys }),
   }
   return {
