@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
-import type { Command, HeadlessTask } from './agent.ts'
+import type { Command, HeadlessTask, Launch } from './agent.ts'
 import { DEFINITIONS } from './adapters.ts'
 import { programAgent } from './definition.ts'
+import type { LiveTask } from './live.ts'
 
 const PROMPT = '--help me {model} {conversationId} $& with "this"'
 const LEVELS = ['ask', 'edit', 'full'] as const
@@ -97,4 +98,53 @@ test('each tells how to install it and how to log in', () => {
     expect(agent.loginHint).toContain('as the user of the server')
     expect([agent.resume, agent.headless?.endsWithRecord]).toEqual([true, true])
   }
+})
+
+describe('sessions', () => {
+  const start = (id: string, more: Partial<LiveTask> = {}, launch: Partial<Launch> = {}) => {
+    const definition = DEFINITIONS.find((one) => one.id === id)
+    const agent = definition && programAgent(definition, systemClock, false)
+    return agent?.live?.compose(
+      { cwd: '/w', permissions: 'edit', model: null, ...more },
+      { conversationId: null, programPath: `/usr/bin/${id}`, ...launch },
+    )
+  }
+
+  test('are held by the program itself, or by an adapter that is told which program to use', () => {
+    const found = Object.fromEntries(
+      DEFINITIONS.map(({ id }) => {
+        const command = start(id, { model: 'm' }, { conversationId: 'c' })
+        return [id, [command?.program, ...(command?.args ?? [])].join(' ')]
+      }),
+    )
+    expect(found).toEqual({
+      claude: 'claude-agent-acp',
+      codex: 'codex-acp',
+      opencode: 'opencode acp',
+      pi: 'pi --mode rpc --tools read,grep,find,ls,edit,write --model m --session c',
+      gemini: 'gemini --acp -m m',
+      qwen: 'qwen --acp -m m',
+    })
+    expect(start('claude')?.env).toMatchObject({
+      CLAUDE_CODE_EXECUTABLE: '/usr/bin/claude',
+      DISABLE_AUTOUPDATER: '1',
+    })
+    expect(start('codex')?.env).toEqual({ CODEX_PATH: '/usr/bin/codex' })
+    expect(start('codex', {}, { programPath: null })?.env).toEqual({})
+    expect(start('codex')?.passEnv).toContain('OPENAI_API_KEY')
+    expect(start('opencode', { permissions: 'ask' })?.env).toMatchObject({
+      OPENCODE_PERMISSION: '{"bash":"ask","edit":"ask"}',
+    })
+  })
+
+  test('need an adapter for two, which says how to install it', () => {
+    const hints = DEFINITIONS.flatMap((one) => {
+      const { live } = programAgent(one, systemClock)
+      return live?.installHint === undefined ? [] : [live.installHint]
+    })
+    expect(hints).toEqual([
+      'npm install -g --omit=optional @agentclientprotocol/claude-agent-acp@0.100.0',
+      'npm install -g --omit=optional @agentclientprotocol/codex-acp@2.6.0',
+    ])
+  })
 })

@@ -30,6 +30,17 @@ export const DEFINITIONS: AgentDefinition[] = [
     homeEnv: 'CLAUDE_CONFIG_DIR',
     sharesHome: true,
     usage: { tokens: 'total', cost: 'conversation' },
+    session: {
+      via: 'acp',
+      adapter: {
+        program: 'claude-agent-acp',
+        package: '@agentclientprotocol/claude-agent-acp',
+        verified: '0.100.0',
+      },
+      args: [],
+      env: { CLAUDE_CODE_EXECUTABLE: '{binPath}' },
+      modes: { ask: 'default', edit: 'acceptEdits', full: 'bypassPermissions' },
+    },
     login: 'run "claude" once as the user of the server and log in, or set ANTHROPIC_API_KEY for the server',
     loginEvidence: {
       sure: [
@@ -62,6 +73,13 @@ export const DEFINITIONS: AgentDefinition[] = [
     keyEnv: ['OPENAI_API_KEY', 'CODEX_API_KEY'],
     homeEnv: 'CODEX_HOME',
     usage: { tokens: 'conversation', cost: 'total' },
+    session: {
+      via: 'acp',
+      adapter: { program: 'codex-acp', package: '@agentclientprotocol/codex-acp', verified: '2.6.0' },
+      args: [],
+      env: { CODEX_PATH: '{binPath}' },
+      modes: { ask: 'read-only', edit: 'workspace-write', full: 'agent-full-access' },
+    },
     login: 'run "codex login" as the user of the server, or set CODEX_API_KEY for the server',
     loginEvidence: {
       sure: ['$CODEX_API_KEY', '{CODEX_HOME|~/.codex}/auth.json'],
@@ -87,6 +105,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     env: { OPENCODE_DISABLE_AUTOUPDATE: '1' },
     keyEnv: ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'OPENCODE_CONFIG_CONTENT'],
     usage: { tokens: 'step', cost: 'step' },
+    session: { via: 'acp', args: ['acp'] },
     login: 'run "opencode auth login" as the user of the server, or set the key of its provider for the server',
     loginEvidence: {
       sure: ['$ANTHROPIC_API_KEY', '$OPENAI_API_KEY', '{XDG_DATA_HOME|~/.local/share}/opencode/auth.json'],
@@ -119,6 +138,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     keyEnv: ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'GEMINI_API_KEY'],
     homeEnv: 'PI_CODING_AGENT_DIR',
     usage: { tokens: 'step', cost: 'step' },
+    session: { via: 'pi-rpc', args: ['--mode', 'rpc', ':permissions', ':model', ':resume'] },
     login: 'run "pi" once as the user of the server and type /login, or set the key of its provider for the server',
     loginEvidence: {
       sure: ['$ANTHROPIC_API_KEY', '$OPENAI_API_KEY', '$GEMINI_API_KEY', '{PI_CODING_AGENT_DIR|~/.pi/agent}/auth.json'],
@@ -147,6 +167,11 @@ export const DEFINITIONS: AgentDefinition[] = [
     homeEnv: 'GEMINI_CLI_HOME',
     sharesHome: true,
     usage: { tokens: 'total', cost: 'total' },
+    session: {
+      via: 'acp',
+      args: ['--acp', ':model'],
+      modes: { ask: 'default', edit: 'autoEdit', full: 'yolo' },
+    },
     login: 'run "gemini" once as the user of the server and log in, or set GEMINI_API_KEY for the server',
     loginEvidence: {
       sure: ['$GEMINI_API_KEY', '{GEMINI_CLI_HOME|~}/.gemini/oauth_creds.json'],
@@ -174,6 +199,11 @@ export const DEFINITIONS: AgentDefinition[] = [
     keyEnv: ['OPENAI_API_KEY', 'OPENAI_BASE_URL', 'OPENAI_MODEL'],
     sharesHome: true,
     usage: { tokens: 'conversation', cost: 'total' },
+    session: {
+      via: 'acp',
+      args: ['--acp', ':model'],
+      modes: { ask: 'default', edit: 'auto-edit', full: 'yolo' },
+    },
     login: 'run "qwen" once as the user of the server and log in, or set OPENAI_API_KEY for the server',
     loginEvidence: {
       sure: ['$OPENAI_API_KEY', '~/.qwen/oauth_creds.json'],

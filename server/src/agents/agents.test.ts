@@ -114,7 +114,9 @@ describe('the built-in agents', () => {
 
 describe('whether somebody has logged in', () => {
   const loginOf = async (id: string, owner: Parameters<typeof house>[2]) => {
-    const found = (await house({}, [id], owner).table.info()).find((info) => info.id === id)
+    const found = (await house({}, [id, 'claude-agent-acp', 'codex-acp'], owner).table.info()).find(
+      (info) => info.id === id,
+    )
     return { login: found?.login, hint: found?.hint }
   }
   const HOME = '/home/ada'

@@ -1,7 +1,9 @@
 import type { Clock } from '../clock.ts'
 import type { PermissionLevel } from '../model.ts'
 import type { LoginEvidence } from './login.ts'
-import type { Agent, AgentEvent, Command, Counting, HeadlessTask } from './agent.ts'
+import type { Agent, AgentEvent, Command, Counting, HeadlessTask, Live } from './agent.ts'
+import { connectAcp } from './live/acp.ts'
+import { connectPiRpc } from './live/pi-rpc.ts'
 
 type Environment = Record<string, string>
 
@@ -10,6 +12,19 @@ export interface Level {
   args: string[]
   env?: Environment
   rootEnv?: Environment
+}
+
+/** How a program holds sessions, as data. */
+export interface SessionDefinition {
+  via: 'acp' | 'pi-rpc'
+  /** An adapter of its own, which starts the agent's program; absent: that program itself. */
+  adapter?: { program: string; package: string; verified: string }
+  /** As those of a run; levels are told by `modes` where it has them. */
+  args: string[]
+  /** With `{binPath}`, the path of the agent's own program, for an adapter that would bring its own. */
+  env?: Environment
+  /** ACP: its mode for each permission level; absent: the level is in `:permissions` or in the environment. */
+  modes?: Record<PermissionLevel, string>
 }
 
 /**
@@ -49,12 +64,14 @@ export interface AgentDefinition {
   /** It rewrites files of its home when it starts, without a lock: starts take turns. */
   sharesHome?: true
   usage: { tokens: Counting; cost: Counting }
+  /** How it holds sessions. */
+  session: SessionDefinition
   /** How to log in. */
   login: string
   loginEvidence: LoginEvidence
 }
 
-/** The agent that a definition describes. Sessions come later: none is `live` yet. */
+/** The agent that a definition describes. */
 export function programAgent(definition: AgentDefinition, clock: Clock, asRoot = process.getuid?.() === 0): Agent {
   const { id, title, program, decode } = definition
   return {
@@ -79,14 +96,65 @@ export function programAgent(definition: AgentDefinition, clock: Clock, asRoot =
       ...(definition.unstored && { unstored: definition.unstored }),
       ...(definition.decodeStderr && { decodeStderr: definition.decodeStderr }),
     },
+    live: live(definition, clock, asRoot),
   }
 }
 
 function compose(definition: AgentDefinition, task: HeadlessTask, asRoot: boolean): Command {
+  return {
+    program: definition.program,
+    args: argumentsOf(definition, definition.args, task),
+    env: variables(definition, task.permissions, asRoot),
+    passEnv: passed(definition),
+    stdin: task.prompt,
+  }
+}
+
+function live(definition: AgentDefinition, clock: Clock, asRoot: boolean): Live {
+  const { program, session } = definition
+  const { adapter, modes } = session
+  const modelIsSet = session.args.includes(':model')
+  return {
+    program: adapter?.program ?? program,
+    // The agent's own program is used, so what an adapter would bring along is left out: 300 MB and more.
+    ...(adapter && { installHint: `npm install -g --omit=optional ${adapter.package}@${adapter.verified}` }),
+    compose(task, { conversationId, programPath }) {
+      const own: Environment = {}
+      for (const [name, value] of Object.entries(session.env ?? {})) {
+        if (programPath !== null) own[name] = value.replace('{binPath}', () => programPath)
+      }
+      return {
+        program: adapter?.program ?? program,
+        args: argumentsOf(definition, session.args, { ...task, conversationId }),
+        env: { ...variables(definition, task.permissions, asRoot), ...own },
+        passEnv: passed(definition),
+      }
+    },
+    connect: (io, handlers) =>
+      session.via === 'pi-rpc'
+        ? connectPiRpc(io, handlers)
+        : connectAcp(io, handlers, { clock, modelIsSet, ...(modes && { modes }) }),
+  }
+}
+
+function variables(definition: AgentDefinition, permissions: PermissionLevel, asRoot: boolean): Environment {
+  const level = definition.permissions[permissions]
+  return { ...definition.env, ...level.env, ...(asRoot && level.rootEnv) }
+}
+
+const passed = ({ keyEnv, homeEnv }: AgentDefinition): string[] => [
+  ...keyEnv,
+  ...(homeEnv === undefined ? [] : [homeEnv]),
+]
+
+function argumentsOf(
+  definition: AgentDefinition,
+  args: string[],
+  task: Pick<HeadlessTask, 'permissions' | 'model' | 'conversationId'>,
+): string[] {
   const { conversationId, model } = task
-  const level = definition.permissions[task.permissions]
   const lists: Record<string, string[]> = {
-    ':permissions': level.args,
+    ':permissions': definition.permissions[task.permissions].args,
     ':model': model === null ? [] : definition.model.map((text) => text.replace('{model}', () => model)),
     ':resumeCommand': conversationId === null ? [] : (definition.resumeCommand ?? []),
     ':resume':
@@ -94,11 +162,5 @@ function compose(definition: AgentDefinition, task: HeadlessTask, asRoot: boolea
         ? []
         : definition.resume.map((text) => text.replace('{conversationId}', () => conversationId)),
   }
-  return {
-    program: definition.program,
-    args: definition.args.flatMap((text) => lists[text] ?? [text]),
-    env: { ...definition.env, ...level.env, ...(asRoot && level.rootEnv) },
-    passEnv: [...definition.keyEnv, ...(definition.homeEnv === undefined ? [] : [definition.homeEnv])],
-    stdin: task.prompt,
-  }
+  return args.flatMap((text) => lists[text] ?? [text])
 }

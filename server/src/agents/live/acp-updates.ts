@@ -1,5 +1,5 @@
 import type { AgentEvent } from '../event.ts'
-import { compact, fields, items, number, text, tokens, usage, type Fields } from '../decoders/record.ts'
+import { compact, fields, items, number, text, tokens, toolOutput, usage, type Fields } from '../decoders/record.ts'
 import { createReply } from '../fold.ts'
 
 /** Kinds of update that say how the session stands, not what the turn does. They are no sign of a turn. */
@@ -127,16 +127,8 @@ export function createTranslator(onEvent: (event: AgentEvent) => void): Translat
 
   function end(tool: ToolCall, update: Fields, failed: boolean): void {
     forget(tool.id)
-    const output = outputOf(update)
     const isError = failed || (exitCodeOf(update) ?? 0) !== 0
-    emit(
-      compact<Extract<AgentEvent, { type: 'tool.ended' }>>({
-        type: 'tool.ended',
-        toolCallId: tool.id,
-        isError,
-        output: output === '' ? undefined : output,
-      }),
-    )
+    emit({ type: 'tool.ended', toolCallId: tool.id, isError, ...toolOutput(outputOf(update)) })
   }
 
   /** Tools whose input was awaited: other news comes first, so it will not come. */
@@ -247,14 +239,14 @@ function contentText(content: unknown): string {
   return block['type'] === 'text' ? (text(block['text']) ?? '') : ''
 }
 
-function outputOf(update: Fields): string {
+function outputOf(update: Fields): string | undefined {
   const said = items(update['content'])
     .map((part) => contentText(part['content']))
     .filter(Boolean)
     .join('\n')
   const raw = update['rawOutput']
   const parts = fields(raw)
-  return said || (text(raw) ?? text(parts['output']) ?? text(parts['error']) ?? '')
+  return said || (text(raw) ?? text(parts['output']) ?? text(parts['error']))
 }
 
 /** Of a shell command, where the agent says it: codex beside the update, opencode in its output, both as "completed". */
