@@ -4,7 +4,6 @@ import type { Command } from './agents/agent.ts'
 import { createAgents } from './agents/agents.ts'
 import { createChannels } from './channels/channels.ts'
 import { openGrants } from './channels/grants.ts'
-import { noSessions } from './channels/no-sessions.ts'
 import { keepGrants } from './channels/upkeep.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Config } from './config.ts'
@@ -25,11 +24,15 @@ import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
 import { retireOldLogs } from './runs/retention.ts'
+import { createRequests } from './requests/requests.ts'
 import { createRuns } from './runs/runs.ts'
 import type { LiveRun } from './runs/types.ts'
 import { createWorker } from './runs/work.ts'
 import { replaceFile, systemDisk, type Disk } from './store/disk.ts'
 import { lockDataDirectory } from './store/lock.ts'
+import type { LiveSession } from './sessions/live.ts'
+import { recoverSessions } from './sessions/recovery.ts'
+import { createSessions } from './sessions/sessions.ts'
 import { openStore } from './store/store.ts'
 import { createGit } from './workspaces/git.ts'
 import { createWorkspaces } from './workspaces/workspaces.ts'
@@ -58,7 +61,7 @@ export interface RunningServer {
 interface AgentProcess {
   taskId: string
   wsId: string
-  command: Command
+  command: Pick<Command, 'env' | 'passEnv'>
   /** Its `TMPDIR`. */
   temporary: string
 }
@@ -104,10 +107,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const worktreePath = (taskId: string): string => join(dataDir, 'worktrees', taskId)
     const runDirectory = (taskId: string): string => join(dataDir, 'runs', taskId)
     const inboxDirectory = join(dataDir, 'inbox')
+    const sessionDirectory = (id: string): string => join(dataDir, 'sessions', id)
+    const logDirectory = (log: string): string =>
+      log === INBOX_LOG ? inboxDirectory : log.startsWith('sess_') ? sessionDirectory(log) : runDirectory(log)
     const events = createEventLog({
       disk,
       clock,
-      path: (log) => join(log === INBOX_LOG ? inboxDirectory : runDirectory(log), 'events.ndjson'),
+      path: (log) => join(logDirectory(log), 'events.ndjson'),
     })
     releases.push(() => events.closeAll())
     const processes = createProcesses({ clock, cgroups: openCgroups() })
@@ -136,6 +142,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       liveFiles,
       runDirectory,
     })
+    const liveSessions = createLiveFiles<LiveSession>(disk, join(dataDir, 'live-sessions'))
+    const resumed = await recoverSessions({ sessions: store.sessions, events, processes, liveFiles: liveSessions })
+    if (resumed.suspended > 0) log.warn(resumed, 'sessions of a server that died were suspended')
     // After what was left alive is gone: it takes away what they left.
     const temporaries = await openTemporaries({
       base: environment['TMPDIR'],
@@ -152,7 +161,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       git,
       dataDir,
       clock,
-      busy: (wsId) => runs.activeIn(wsId) > 0,
+      busy: (wsId) => runs.activeIn(wsId) + sessions.liveIn(wsId) > 0,
     })
     let url = ''
     const turns = createTurns({ clock })
@@ -218,11 +227,40 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     await inbox.mend()
 
+    const requests = createRequests({ requests: store.requests, clock })
+    await requests.recover()
+    const sessions = createSessions({
+      sessions: store.sessions,
+      deliveries: store.deliveries,
+      claims: store.claims,
+      workspaces,
+      agents,
+      events,
+      processes,
+      disk,
+      clock,
+      turns,
+      temporaries,
+      liveFiles: liveSessions,
+      maxSessions: config.maxSessions,
+      sessionDirectory,
+      workspaceDirectory: (wsId) => workspaces.directory(wsId),
+      findProgram: locate,
+      environment: ({ id, ...process }) => environmentOf({ taskId: id, ...process }),
+      hasLog: (id) => isFile(join(sessionDirectory(id), 'events.ndjson')),
+      mayHandOver: (grantId) => !grants.isRevoked(grantId),
+      async ask({ session: { id: sessionId, wsId, agent }, ask }, signal) {
+        const { onRequest: policy } = await workspaces.get(wsId)
+        return await requests.ask({ sessionId, wsId, agent, ...ask, policy }, signal)
+      },
+      onError: onTrouble,
+    })
+    await sessions.load()
     const channels = createChannels({
       table: store.grants,
       grants,
       claims: store.claims,
-      sessions: noSessions,
+      sessions,
       keys,
       clock,
       ttl: config.channels,
@@ -232,6 +270,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
 
     const http = await createHttp({
+      sessions,
+      requests,
       runs,
       workspaces,
       agents,
@@ -257,11 +297,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     // Together: a caller who waits for a run gets its end, and nobody waits for a caller who does not listen.
     releases.push(async () => {
-      await Promise.all([runs.stop(), http.close()])
+      await Promise.all([runs.stop(), sessions.stop(), http.close()])
     })
     const listening = await http.listen()
     url = listening.url
     await runs.adopt(recovered.queued)
+    sessions.wake()
 
     const background = new AbortController()
     void retireOldLogs({

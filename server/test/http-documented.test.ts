@@ -13,6 +13,10 @@ import {
   someDelivery,
   someEntry,
   someGrant,
+  memoryRequests,
+  memorySessions,
+  SESSION_ID,
+  someRequest,
   someRun,
   startHttp,
   TASK_ID,
@@ -65,7 +69,7 @@ function obedient<T extends object>(noun: T): T {
       const own: unknown = Reflect.get(target, name)
       if (typeof own !== 'function') return own
       return (...given: unknown[]): unknown => {
-        if (failure !== undefined && name !== 'capacity' && name !== 'endedCounts') throw failure
+        if (failure !== undefined && name !== 'capacity' && name !== 'endedCounts' && name !== 'counts') throw failure
         return Reflect.apply(own, target, given)
       }
     },
@@ -95,6 +99,8 @@ beforeAll(async () => {
     inbox: obedient(memoryInbox()),
     channels: obedient(memoryChannels()),
     channelLimits: { failuresPerSource: 3 },
+    sessions: obedient(memorySessions()),
+    requests: obedient(memoryRequests()),
     limits: { headersMs: 600, requestMs: 600 },
     failure: () => failure,
     level: 'silent' as const,
@@ -104,6 +110,7 @@ beforeAll(async () => {
   const unfinished = { ...someRun, status: 'running' as const }
   busy = await startHttp({
     ...options,
+    sessions: memorySessions(true),
     runs: {
       ...runs,
       start: () => Promise.resolve({ run: unfinished, replayed: true }),
@@ -119,7 +126,13 @@ afterAll(async () => {
 
 const PARAMETERS: Record<string, string> = { taskId: TASK_ID, index: '0', grantId: someGrant.id, token: GOOD_TOKEN }
 /** What `{id}` names, by the noun of the operation. */
-const IDS: Record<string, string> = { agents: 'demo', inbox: someEntry.id, deliveries: someDelivery.id }
+const IDS: Record<string, string> = {
+  agents: 'demo',
+  inbox: someEntry.id,
+  deliveries: someDelivery.id,
+  sessions: SESSION_ID,
+  requests: someRequest.id,
+}
 const fill = ({ path, operation }: Op, ids = true): string =>
   path.replace(/\{(\w+)\}/g, (_, name: string) =>
     ids ? (PARAMETERS[name] ?? IDS[operation.operationId.split('.')[0] ?? ''] ?? 'ws-a') : 'NOPE',
@@ -135,6 +148,9 @@ const BODIES: Record<string, unknown> = {
   'inbox.push': { title: 'A result' },
   'inbox.mark': { all: true },
   'inbox.reply': { message: 'x' },
+  'sessions.create': { wsId: 'ws-a' },
+  'sessions.input': { message: 'x' },
+  'requests.answer': { answer: 'allow' },
 }
 
 /** What is sent as `Authorization: Bearer` unless a test says otherwise. */
@@ -290,6 +306,11 @@ describe.each(operations)('$operation.operationId', (op) => {
     if (id === 'runs.get') await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.output') await call(op, { headers: ['Range: bytes=0-1'] })
     if (id === 'inbox.events') await call(op, { headers: ['Accept: text/event-stream'] })
+    if (id === 'sessions.input') await call(op, { on: busy })
+    if (id === 'sessions.events') {
+      await call(op, { headers: ['Accept: text/event-stream'] })
+      await call(op, { on: busy, headers: ['Accept: text/event-stream', 'Last-Event-ID: 1'] })
+    }
     if (id === 'runs.events') {
       await call(op, { headers: ['Accept: text/event-stream'] })
       await call(op, { headers: ['Accept: text/event-stream', 'Last-Event-ID: 1'] })

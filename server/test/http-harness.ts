@@ -8,6 +8,9 @@ import type { Event, Run, Workspace } from '../src/model.ts'
 import type { Inbox } from '../src/inbox/types.ts'
 import type { Channels } from '../src/channels/types.ts'
 import { GrantRow, type Grant } from '../src/model/channels.ts'
+import type { Requests } from '../src/requests/requests.ts'
+import type { Sessions } from '../src/sessions/types.ts'
+import { channelOf, type PermissionRequest, type Session } from '../src/model/sessions.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
 import type { Delivery, Receipt } from '../src/model/sessions.ts'
 import type { Runs, Started } from '../src/runs/types.ts'
@@ -141,7 +144,28 @@ export function memoryInbox(): Inbox<Started> {
   }
 }
 
-const SESSION_ID = 'sess_01K00000000000000000000002'
+export const SESSION_ID = 'sess_01K00000000000000000000002'
+const at = '2026-11-20T09:00:00.000Z'
+export const someSession: Session = {
+  id: SESSION_ID,
+  wsId: 'ws-a',
+  agent: 'demo',
+  title: null,
+  state: 'idle',
+  reason: null,
+  detail: null,
+  model: null,
+  permissions: 'edit',
+  conversationId: 'c',
+  steerable: false,
+  waiting: 0,
+  turns: 1,
+  usage: { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' },
+  createdAt: at,
+  lastActivityAt: null,
+  endedAt: null,
+  lastSeq: 1,
+}
 export const someGrant: Grant = {
   id: 'grant_01K00000000000000000000001',
   channel: `postern:/sessions/${SESSION_ID}`,
@@ -215,6 +239,60 @@ export function memoryChannels(): Channels {
   }
 }
 
+/** Sessions that consist of the one above. `over`: it has ended, and every message waits. */
+export function memorySessions(over = false): Sessions {
+  const session: Session = over ? { ...someSession, state: 'ended', endedAt: at } : someSession
+  const status = over ? ('buffered' as const) : ('delivered' as const)
+  const receipt = { status, deliveryId: someDelivery.id, channel: channelOf(SESSION_ID), sessionId: SESSION_ID }
+  const event = { seq: 1, at, type: 'session.state', state: 'ended' }
+  return {
+    open: () => Promise.resolve({ session, replayed: over }),
+    get: () => Promise.resolve(session),
+    list: () => Promise.resolve({ sessions: [session], nextCursor: null }),
+    send: () => Promise.resolve({ receipt, replayed: over }),
+    deliver: () => Promise.resolve({ receipt, delivery: someDelivery }),
+    receipt: () => Promise.resolve(receipt),
+    delivery: () => Promise.resolve(someDelivery),
+    deliveries: () => Promise.resolve({ deliveries: [someDelivery], nextCursor: null }),
+    revoke: () => Promise.resolve(),
+    interrupt: () => Promise.resolve(session),
+    end: () => Promise.resolve(session),
+    events: (_, after) => Promise.resolve({ events: after < 1 ? [event] : [], nextAfter: 1, lastSeq: 1 }),
+    async *follow() {
+      await Promise.resolve()
+      yield event
+    },
+    counts: () => ({ live: 0, limit: 8, waiting: 0 }),
+    stop: () => Promise.resolve(),
+  }
+}
+
+export const someRequest: PermissionRequest = {
+  id: 'perm_01K00000000000000000000001',
+  sessionId: SESSION_ID,
+  wsId: 'ws-a',
+  agent: 'demo',
+  status: 'allowed',
+  title: 'run_tests',
+  toolCallId: 't',
+  kind: 'execute',
+  options: [{ id: 'allow', name: 'Allow', kind: 'allow_once' }],
+  answer: 'allow',
+  answeredBy: 'caller',
+  createdAt: at,
+  expiresAt: at,
+  answeredAt: at,
+}
+export function memoryRequests(): Requests {
+  return {
+    ask: () => Promise.resolve({ request: someRequest, answered: Promise.resolve(someRequest) }),
+    get: () => Promise.resolve(someRequest),
+    list: () => Promise.resolve({ requests: [someRequest], nextCursor: null }),
+    answer: () => Promise.resolve(someRequest),
+    recover: () => Promise.resolve(),
+  }
+}
+
 export interface TestHttp extends AsyncDisposable {
   url: string
   port: number
@@ -235,7 +313,10 @@ export async function startHttp(
     /** What listing and probing agents fail with; undefined: they do not. */
     failure?: () => unknown
   } & Partial<
-    Pick<HttpDeps, 'isDraining' | 'runProcesses' | 'workspaces' | 'inbox' | 'channels' | 'channelLimits'>
+    Pick<
+      HttpDeps,
+      'isDraining' | 'runProcesses' | 'workspaces' | 'inbox' | 'channels' | 'channelLimits' | 'sessions' | 'requests'
+    >
   > = {},
 ): Promise<TestHttp> {
   const directory = await temporaryDirectory()
@@ -269,6 +350,8 @@ export async function startHttp(
     inbox: options.inbox ?? memoryInbox(),
     channels: options.channels ?? memoryChannels(),
     ...(options.channelLimits && { channelLimits: options.channelLimits }),
+    sessions: options.sessions ?? memorySessions(),
+    requests: options.requests ?? memoryRequests(),
     agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,

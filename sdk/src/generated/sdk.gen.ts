@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.ts';
-import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
+import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RequestsAnswerData, RequestsAnswerErrors, RequestsAnswerResponses, RequestsGetData, RequestsGetErrors, RequestsGetResponses, RequestsListData, RequestsListErrors, RequestsListResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, SessionsCreateData, SessionsCreateErrors, SessionsCreateResponses, SessionsDeliveriesData, SessionsDeliveriesErrors, SessionsDeliveriesResponses, SessionsEndData, SessionsEndErrors, SessionsEndResponses, SessionsEventsData, SessionsEventsErrors, SessionsEventsResponses, SessionsGetData, SessionsGetErrors, SessionsGetResponses, SessionsInputData, SessionsInputErrors, SessionsInputResponses, SessionsInterruptData, SessionsInterruptErrors, SessionsInterruptResponses, SessionsListData, SessionsListErrors, SessionsListResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -537,6 +537,205 @@ export class Keys extends HeyApiClient {
     }
 }
 
+export class Requests extends HeyApiClient {
+    /**
+     * List permission requests
+     *
+     * Newest first; `status=pending` are those that wait.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<RequestsListData, ThrowOnError>): RequestResult<RequestsListResponses, RequestsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<RequestsListResponses, RequestsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/requests',
+            ...options
+        });
+    }
+    
+    /**
+     * Get a permission request
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<RequestsGetData, ThrowOnError>): RequestResult<RequestsGetResponses, RequestsGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<RequestsGetResponses, RequestsGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/requests/{id}',
+            ...options
+        });
+    }
+    
+    /**
+     * Answer a permission request
+     *
+     * The first answer wins: a person, the policy of the workspace, or the deadline, which denies.
+     */
+    public answer<ThrowOnError extends boolean = false>(options: Options<RequestsAnswerData, ThrowOnError>): RequestResult<RequestsAnswerResponses, RequestsAnswerErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<RequestsAnswerResponses, RequestsAnswerErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/requests/{id}/answer',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+}
+
+export class Sessions extends HeyApiClient {
+    /**
+     * List sessions
+     *
+     * Newest first, ended ones included.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<SessionsListData, ThrowOnError>): RequestResult<SessionsListResponses, SessionsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<SessionsListResponses, SessionsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions',
+            ...options
+        });
+    }
+    
+    /**
+     * Open a session
+     *
+     * Starts an agent that stays and takes one message after another. It is on disk, and `starting`, when this answers.
+     */
+    public create<ThrowOnError extends boolean = false>(options: Options<SessionsCreateData, ThrowOnError>): RequestResult<SessionsCreateResponses, SessionsCreateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsCreateResponses, SessionsCreateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Get a session
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<SessionsGetData, ThrowOnError>): RequestResult<SessionsGetResponses, SessionsGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<SessionsGetResponses, SessionsGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}',
+            ...options
+        });
+    }
+    
+    /**
+     * List what was sent into a session
+     *
+     * Newest first, by channels and by the operator.
+     */
+    public deliveries<ThrowOnError extends boolean = false>(options: Options<SessionsDeliveriesData, ThrowOnError>): RequestResult<SessionsDeliveriesResponses, SessionsDeliveriesErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<SessionsDeliveriesResponses, SessionsDeliveriesErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/deliveries',
+            ...options
+        });
+    }
+    
+    /**
+     * End a session for good
+     *
+     * Its process and everything that it started is gone when this answers, or after 15 s; what waited is failed. Safe to repeat.
+     */
+    public end<ThrowOnError extends boolean = false>(options: Options<SessionsEndData, ThrowOnError>): RequestResult<SessionsEndResponses, SessionsEndErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsEndResponses, SessionsEndErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/end',
+            ...options
+        });
+    }
+    
+    /**
+     * Read or follow the events of a session
+     *
+     * As of a run: a page as JSON, or Server-Sent Events with `Accept: text/event-stream`. The stream ends when the session has ended and only then.
+     */
+    public events<ThrowOnError extends boolean = false>(options: Options<SessionsEventsData, ThrowOnError>): RequestResult<SessionsEventsResponses, SessionsEventsErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<SessionsEventsResponses, SessionsEventsErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/events',
+            ...options
+        });
+    }
+    
+    /**
+     * Send a message into a session
+     *
+     * As the operator, without an envelope. 200: handed whole to the live, idle agent. 202: on disk; the agent gets it in order, and a suspended session is resumed for it.
+     */
+    public input<ThrowOnError extends boolean = false>(options: Options<SessionsInputData, ThrowOnError>): RequestResult<SessionsInputResponses, SessionsInputErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsInputResponses, SessionsInputErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/input',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Interrupt the turn at work
+     *
+     * What waits goes on afterwards. Answers when the turn has ended; safe to repeat.
+     */
+    public interrupt<ThrowOnError extends boolean = false>(options: Options<SessionsInterruptData, ThrowOnError>): RequestResult<SessionsInterruptResponses, SessionsInterruptErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsInterruptResponses, SessionsInterruptErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/interrupt',
+            ...options
+        });
+    }
+}
+
 export class Workspaces extends HeyApiClient {
     /**
      * List workspaces
@@ -791,6 +990,16 @@ export class Operations extends HeyApiClient {
     private _keys?: Keys;
     get keys(): Keys {
         return this._keys ??= new Keys({ client: this.client });
+    }
+    
+    private _requests?: Requests;
+    get requests(): Requests {
+        return this._requests ??= new Requests({ client: this.client });
+    }
+    
+    private _sessions?: Sessions;
+    get sessions(): Sessions {
+        return this._sessions ??= new Sessions({ client: this.client });
     }
     
     private _workspaces?: Workspaces;

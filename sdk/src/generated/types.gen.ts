@@ -94,6 +94,14 @@ export type AgentProbe = {
     durationMs: number;
 };
 
+export type AnswerRequest = {
+    answer: 'allow' | 'deny';
+    /**
+     * One of the offered options; default: once.
+     */
+    optionId?: string;
+};
+
 /**
  * Runs at work, runs waiting, and how many may work at once.
  */
@@ -146,6 +154,23 @@ export type CreateRun = {
     metadata?: {
         [key: string]: string;
     };
+};
+
+export type CreateSession = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Must be enabled on the workspace and able to hold sessions; default: the workspace's default agent.
+     */
+    agent?: string;
+    /**
+     * The first message.
+     */
+    prompt?: string;
+    title?: string;
+    model?: string;
 };
 
 export type CreateWorkspace = {
@@ -552,6 +577,72 @@ export type Minted = {
 };
 
 /**
+ * A live agent asks whether it may do something.
+ */
+export type PermissionRequest = {
+    /**
+     * Permission request id, `perm_<ulid>`.
+     */
+    id: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Agent id, such as `claude`, `demo` or the name of a configured agent.
+     */
+    agent: string;
+    /**
+     * `expired`: nobody answered in time, which denied it. `canceled`: the turn ended before an answer.
+     */
+    status: 'pending' | 'allowed' | 'denied' | 'expired' | 'canceled';
+    /**
+     * What it wants to do, in its own words.
+     */
+    title: string;
+    toolCallId: string | null;
+    /**
+     * Kind of tool, such as `edit` or `execute`, where the agent says it.
+     */
+    kind: string | null;
+    /**
+     * What the tool would be given, where the agent says it.
+     */
+    input?: unknown;
+    options: Array<{
+        /**
+         * The agent's own id of this choice.
+         */
+        id: string;
+        name: string;
+        kind: 'allow_once' | 'allow_always' | 'reject_once' | 'reject_always';
+    }>;
+    /**
+     * Id of the option that was chosen.
+     */
+    answer: string | null;
+    answeredBy: 'caller' | 'policy' | 'deadline' | null;
+    createdAt: string;
+    /**
+     * Denied when nobody has answered by then.
+     */
+    expiresAt: string;
+    answeredAt: string | null;
+};
+
+/**
+ * One page of permission requests, newest first.
+ */
+export type PermissionRequestList = {
+    requests: Array<PermissionRequest>;
+    nextCursor: string | null;
+};
+
+/**
  * A failure, as RFC 9457 has it.
  */
 export type Problem = {
@@ -789,6 +880,94 @@ export type RunList = {
  * `queued` → `running` → one terminal status. Terminal is final.
  */
 export type RunStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'timed_out' | 'canceled' | 'interrupted';
+
+/**
+ * A live agent process that accepts input again and again.
+ */
+export type Session = {
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    id: string;
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Agent id, such as `claude`, `demo` or the name of a configured agent.
+     */
+    agent: string;
+    title: string | null;
+    state: SessionState;
+    /**
+     * Stable code for why it is suspended or ended.
+     */
+    reason: string | null;
+    /**
+     * The reason in a sentence, for people.
+     */
+    detail: string | null;
+    model: string | null;
+    /**
+     * What agents may do without asking: `ask` (read only), `edit` or `full`; translated for each agent.
+     */
+    permissions: 'ask' | 'edit' | 'full';
+    /**
+     * The agent's own name for the conversation.
+     */
+    conversationId: string | null;
+    /**
+     * True when a message can be put into a turn at work (`steer`).
+     */
+    steerable: boolean;
+    /**
+     * Messages accepted and not yet handed to the agent.
+     */
+    waiting: number;
+    /**
+     * Turns that have ended.
+     */
+    turns: number;
+    usage: Usage;
+    createdAt: string;
+    /**
+     * When the agent last showed a sign of life.
+     */
+    lastActivityAt: string | null;
+    endedAt: string | null;
+    /**
+     * Seq of the newest event.
+     */
+    lastSeq: number;
+};
+
+export type SessionInput = {
+    /**
+     * 1 to 16000 characters (UTF-16 units), not only white space; no control or invisible characters but line break and tab.
+     */
+    message: string;
+    /**
+     * Who the sender says it is.
+     */
+    from?: string;
+    /**
+     * `queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can (409 where it cannot); without a turn, as `queue`. `interrupt`: ends the turn at work, then first in line.
+     */
+    delivery?: 'queue' | 'steer' | 'interrupt';
+};
+
+/**
+ * One page of sessions, newest first.
+ */
+export type SessionList = {
+    sessions: Array<Session>;
+    nextCursor: string | null;
+};
+
+/**
+ * `starting`, `idle` (takes input at once), `busy` (in a turn), `waiting` (asks for a permission), `suspended` (no process; the next input resumes it), `ended` (for good).
+ */
+export type SessionState = 'starting' | 'idle' | 'busy' | 'waiting' | 'suspended' | 'ended';
 
 export type Trigger = {
     /**
@@ -2571,6 +2750,744 @@ export type KeysRotateResponses = {
 };
 
 export type KeysRotateResponse = KeysRotateResponses[keyof KeysRotateResponses];
+
+export type RequestsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * `expired`: nobody answered in time, which denied it. `canceled`: the turn ended before an answer.
+         */
+        status?: 'pending' | 'allowed' | 'denied' | 'expired' | 'canceled';
+        /**
+         * Only those of this session.
+         */
+        sessionId?: string;
+        /**
+         * Only those of this workspace.
+         */
+        wsId?: string;
+        /**
+         * Requests on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/requests';
+};
+
+export type RequestsListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type RequestsListError = RequestsListErrors[keyof RequestsListErrors];
+
+export type RequestsListResponses = {
+    /**
+     * One page of permission requests.
+     */
+    200: PermissionRequestList;
+};
+
+export type RequestsListResponse = RequestsListResponses[keyof RequestsListResponses];
+
+export type RequestsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Permission request id, `perm_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/requests/{id}';
+};
+
+export type RequestsGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_not_found`: Permission request not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type RequestsGetError = RequestsGetErrors[keyof RequestsGetErrors];
+
+export type RequestsGetResponses = {
+    /**
+     * The request as it is now.
+     */
+    200: PermissionRequest;
+};
+
+export type RequestsGetResponse = RequestsGetResponses[keyof RequestsGetResponses];
+
+export type RequestsAnswerData = {
+    body: AnswerRequest;
+    path: {
+        /**
+         * Permission request id, `perm_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/requests/{id}/answer';
+};
+
+export type RequestsAnswerErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `option_not_offered`: Option not offered. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_not_found`: Permission request not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `request_answered`: Permission request answered.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type RequestsAnswerError = RequestsAnswerErrors[keyof RequestsAnswerErrors];
+
+export type RequestsAnswerResponses = {
+    /**
+     * The request, answered.
+     */
+    200: PermissionRequest;
+};
+
+export type RequestsAnswerResponse = RequestsAnswerResponses[keyof RequestsAnswerResponses];
+
+export type SessionsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only sessions in this workspace.
+         */
+        wsId?: string;
+        state?: SessionState;
+        /**
+         * Only sessions with this agent.
+         */
+        agent?: string;
+        /**
+         * Sessions on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/sessions';
+};
+
+export type SessionsListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsListError = SessionsListErrors[keyof SessionsListErrors];
+
+export type SessionsListResponses = {
+    /**
+     * One page of sessions.
+     */
+    200: SessionList;
+};
+
+export type SessionsListResponse = SessionsListResponses[keyof SessionsListResponses];
+
+export type SessionsCreateData = {
+    body: CreateSession;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/sessions';
+};
+
+export type SessionsCreateErrors = {
+    /**
+     * `agent_not_enabled`: Agent not enabled. `agent_not_live`: Agent cannot hold sessions. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `model_not_supported`: Agent cannot choose a model. `path_not_usable`: Path not usable. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type SessionsCreateError = SessionsCreateErrors[keyof SessionsCreateErrors];
+
+export type SessionsCreateResponses = {
+    /**
+     * The new session.
+     */
+    201: Session;
+};
+
+export type SessionsCreateResponse = SessionsCreateResponses[keyof SessionsCreateResponses];
+
+export type SessionsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}';
+};
+
+export type SessionsGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsGetError = SessionsGetErrors[keyof SessionsGetErrors];
+
+export type SessionsGetResponses = {
+    /**
+     * The session as it is now.
+     */
+    200: Session;
+};
+
+export type SessionsGetResponse = SessionsGetResponses[keyof SessionsGetResponses];
+
+export type SessionsDeliveriesData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Deliveries on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/sessions/{id}/deliveries';
+};
+
+export type SessionsDeliveriesErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsDeliveriesError = SessionsDeliveriesErrors[keyof SessionsDeliveriesErrors];
+
+export type SessionsDeliveriesResponses = {
+    /**
+     * One page of deliveries.
+     */
+    200: DeliveryList;
+};
+
+export type SessionsDeliveriesResponse = SessionsDeliveriesResponses[keyof SessionsDeliveriesResponses];
+
+export type SessionsEndData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}/end';
+};
+
+export type SessionsEndErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type SessionsEndError = SessionsEndErrors[keyof SessionsEndErrors];
+
+export type SessionsEndResponses = {
+    /**
+     * The session, ended.
+     */
+    200: Session;
+};
+
+export type SessionsEndResponse = SessionsEndResponses[keyof SessionsEndResponses];
+
+export type SessionsEventsData = {
+    body?: never;
+    headers?: {
+        /**
+         * Resume the stream after this seq; what an `EventSource` sends by itself. Wins over `after`.
+         */
+        'Last-Event-ID'?: string;
+    };
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Only events with a greater seq; default 0.
+         */
+        after?: number;
+        /**
+         * Events on a page, 1 to 1000 (the default); not for streams.
+         */
+        limit?: number;
+    };
+    url: '/api/sessions/{id}/events';
+};
+
+export type SessionsEventsErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `log_retired`: Log retired.
+     */
+    410: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsEventsError = SessionsEventsErrors[keyof SessionsEventsErrors];
+
+export type SessionsEventsResponses = {
+    /**
+     * One page of events, or the stream of them.
+     */
+    200: EventPage;
+    /**
+     * For a stream: the session has ended, and its last event is the one you have.
+     */
+    204: void;
+};
+
+export type SessionsEventsResponse = SessionsEventsResponses[keyof SessionsEventsResponses];
+
+export type SessionsInputData = {
+    body: SessionInput;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}/input';
+};
+
+export type SessionsInputErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `steer_not_supported`: Agent cannot be steered.
+     */
+    409: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type SessionsInputError = SessionsInputErrors[keyof SessionsInputErrors];
+
+export type SessionsInputResponses = {
+    /**
+     * Stored and handed to the agent.
+     */
+    200: Receipt;
+    /**
+     * Stored; the agent will get it, in order.
+     */
+    202: Receipt;
+};
+
+export type SessionsInputResponse = SessionsInputResponses[keyof SessionsInputResponses];
+
+export type SessionsInterruptData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}/interrupt';
+};
+
+export type SessionsInterruptErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsInterruptError = SessionsInterruptErrors[keyof SessionsInterruptErrors];
+
+export type SessionsInterruptResponses = {
+    /**
+     * The session; an idle one is returned as it is.
+     */
+    200: Session;
+};
+
+export type SessionsInterruptResponse = SessionsInterruptResponses[keyof SessionsInterruptResponses];
 
 export type WorkspacesListData = {
     body?: never;

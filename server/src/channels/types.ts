@@ -1,6 +1,5 @@
 import type { IdempotencyScope } from '../model.ts'
 import type {
-  DeliveryList,
   Grant,
   GrantList,
   GrantRow,
@@ -10,7 +9,7 @@ import type {
   Minted,
   RotateKeys,
 } from '../model/channels.ts'
-import type { Delivery, Receipt } from '../model/sessions.ts'
+import type { Delivery, Receipt, DeliveryList } from '../model/sessions.ts'
 import type { Taken } from './buckets.ts'
 
 export interface GrantQuery {

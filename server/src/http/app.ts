@@ -70,7 +70,12 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
   const token = await adminToken(config.dataDir, isLoopbackHost(config.host))
   const closing = new AbortController()
   const peers = createPeers({ runProcesses: deps.runProcesses })
-  const check = createCallerCheck({ config, adminToken: token, peers, hasRuns: () => runs.capacity().running > 0 })
+  const check = createCallerCheck({
+    config,
+    adminToken: token,
+    peers,
+    hasRuns: () => runs.capacity().running + deps.sessions.counts().live > 0,
+  })
   const stream = createEventStream({ clock, closing: closing.signal, ...(limits.stream && { limits: limits.stream }) })
   const hook = createHook({
     channels: deps.channels,

@@ -28,10 +28,18 @@ const inboxEvents = ({ inbox }: Nouns): EventSource => ({
   endsWithServer: true,
 })
 
+/** The events of a session. */
+const sessionEvents = ({ sessions }: Nouns, { id }: { id: string }): EventSource => ({
+  page: (after, limit) => sessions.events(id, after, limit),
+  follow: (after, signal) => sessions.follow(id, after, signal),
+  isOver: async () => (await sessions.get(id)).state === 'ended',
+})
+
 /** What procedures answer with when they are asked for an event stream. */
 const SOURCES: Record<string, (nouns: Nouns, input: never) => EventSource> = {
   'runs.events': runEvents,
   'inbox.events': inboxEvents,
+  'sessions.events': sessionEvents,
 }
 
 /** A route for each procedure. */
@@ -141,6 +149,8 @@ function contextOf(nouns: Nouns, exchange: Exchange): Context {
     workspaces: nouns.workspaces,
     agents: nouns.agents,
     inbox: nouns.inbox,
+    sessions: nouns.sessions,
+    requests: nouns.requests,
     probe: nouns.probe,
     // Made when it is asked for: most requests are answered before anyone could hang up.
     get signal() {

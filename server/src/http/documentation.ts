@@ -29,6 +29,8 @@ export const TAGS: Record<string, string> = {
   workspaces: 'Directories agents work in.',
   agents: 'Coding-agent programs behind adapters.',
   inbox: 'Results that last: what runs, sessions and the server leave for people.',
+  sessions: 'Live agents that take one message after another.',
+  requests: 'What live agents ask before they do it.',
   server: 'Health, metrics and this document.',
 }
 

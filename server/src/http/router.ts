@@ -3,7 +3,9 @@ import type { z } from 'zod'
 import { agentProcedures } from './procedures/agents.ts'
 import { channelProcedures, deliveryProcedures, keyProcedures } from './procedures/channels.ts'
 import { inboxProcedures } from './procedures/inbox.ts'
+import { requestProcedures } from './procedures/requests.ts'
 import { runProcedures } from './procedures/runs.ts'
+import { sessionProcedures } from './procedures/sessions.ts'
 import { workspaceProcedures } from './procedures/workspaces.ts'
 import { router, type Meta } from './trpc.ts'
 
@@ -16,6 +18,8 @@ export const appRouter = router({
   channels: channelProcedures,
   deliveries: deliveryProcedures,
   keys: keyProcedures,
+  sessions: sessionProcedures,
+  requests: requestProcedures,
 })
 export type AppRouter = typeof appRouter
 

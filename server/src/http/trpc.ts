@@ -5,7 +5,9 @@ import type { Channels } from '../channels/types.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Inbox } from '../inbox/types.ts'
 import type { AgentProbe, IdempotencyScope } from '../model.ts'
+import type { Requests } from '../requests/requests.ts'
 import type { Runs, Started } from '../runs/types.ts'
+import type { Sessions } from '../sessions/types.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 
 /** What procedures work with. Values and async iterables come back from it; it knows nothing of HTTP. */
@@ -15,6 +17,8 @@ export interface Nouns {
   agents: Agents
   inbox: Inbox<Started>
   channels: Channels
+  sessions: Sessions
+  requests: Requests
   /** Runs one fixed prompt with an agent. @throws DomainError `agent_not_found`, `agent_not_headless`, `capacity_reached` */
   probe(agentId: string, signal: AbortSignal): Promise<AgentProbe>
 }
@@ -33,7 +37,18 @@ export interface Context extends Nouns {
   reply: { status: number; headers: Record<string, string> }
 }
 
-export type Tag = 'runs' | 'channels' | 'hook' | 'deliveries' | 'keys' | 'workspaces' | 'agents' | 'inbox' | 'server'
+export type Tag =
+  | 'runs'
+  | 'channels'
+  | 'hook'
+  | 'deliveries'
+  | 'keys'
+  | 'workspaces'
+  | 'agents'
+  | 'inbox'
+  | 'sessions'
+  | 'requests'
+  | 'server'
 
 /** One success answer. */
 export interface Answer {

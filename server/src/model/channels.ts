@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { MessageText, SenderName } from './message.ts'
-import { Delivery, SessionId } from './sessions.ts'
+import { SessionId } from './sessions.ts'
 
 /** Grants on channels, and what is sent through them. Source: docs/contract.md 4; docs/security.md 2. */
 
@@ -119,14 +119,6 @@ export const GrantList = z
   })
   .meta({ id: 'GrantList', description: 'One page of grants, newest first.' })
 export type GrantList = z.infer<typeof GrantList>
-
-export const DeliveryList = z
-  .object({
-    deliveries: z.array(Delivery),
-    nextCursor: z.string().nullable().meta({ description: 'Pass as `cursor` for the next page; null on the last.' }),
-  })
-  .meta({ id: 'DeliveryList', description: 'One page of deliveries, newest first.' })
-export type DeliveryList = z.infer<typeof DeliveryList>
 
 /** Body of `POST /api/keys/rotate`. */
 export const RotateKeys = z

@@ -148,6 +148,14 @@ export const Delivery = z
   .meta({ id: 'Delivery', description: 'One message for a session and what became of it.' })
 export type Delivery = z.infer<typeof Delivery>
 
+export const DeliveryList = z
+  .object({
+    deliveries: z.array(Delivery),
+    nextCursor: z.string().nullable().meta({ description: 'Pass as `cursor` for the next page; null on the last.' }),
+  })
+  .meta({ id: 'DeliveryList', description: 'One page of deliveries, newest first.' })
+export type DeliveryList = z.infer<typeof DeliveryList>
+
 /** What the store keeps of a delivery beside what callers see. */
 export const DeliveryRow = Delivery.extend({
   /** Place in the session's line; rises with each message accepted. */

@@ -1,16 +1,7 @@
 import { z } from 'zod'
 import { LIMITS } from '../../model.ts'
-import {
-  DeliveryList,
-  Grant,
-  GrantId,
-  GrantList,
-  KeyRotation,
-  MintRequest,
-  Minted,
-  RotateKeys,
-} from '../../model/channels.ts'
-import { Delivery, DeliveryId, SessionId } from '../../model/sessions.ts'
+import { Grant, GrantId, GrantList, KeyRotation, MintRequest, Minted, RotateKeys } from '../../model/channels.ts'
+import { Delivery, DeliveryId, SessionId, DeliveryList } from '../../model/sessions.ts'
 import { operation, procedure, router } from '../trpc.ts'
 
 const grantId = { grantId: GrantId }

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { ErrorCode } from '../../errors.ts'
 import { Event, EventPage, LIMITS, Run, WorkspaceId } from '../../model.ts'
 import { INBOX_LIMITS, InboxEntry, InboxId, PushInbox, ReadInbox, ReplyInbox } from '../../model/inbox.ts'
+import { defined } from '../queries.ts'
 import { operation, procedure, router } from '../trpc.ts'
 import { accepted, recorded, START_ERRORS } from './starting.ts'
 
@@ -62,15 +63,7 @@ export const inboxProcedures = router({
       }),
     )
     .output(InboxList)
-    .query(({ ctx, input: { wsId, unread, q, limit, cursor } }) =>
-      ctx.inbox.list({
-        ...(wsId !== undefined && { wsId }),
-        ...(unread !== undefined && { unread }),
-        ...(q !== undefined && { q }),
-        ...(limit !== undefined && { limit }),
-        ...(cursor !== undefined && { cursor }),
-      }),
-    ),
+    .query(({ ctx, input }) => ctx.inbox.list(defined(input))),
 
   push: procedure
     .meta(

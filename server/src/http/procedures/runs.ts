@@ -11,6 +11,7 @@ import {
   TaskId,
   WorkspaceId,
 } from '../../model.ts'
+import { defined } from '../queries.ts'
 import { operation, procedure, router } from '../trpc.ts'
 import { accepted, recorded, START_ERRORS } from './starting.ts'
 
@@ -217,10 +218,3 @@ export const runProcedures = router({
     .output(EventPage)
     .query(({ ctx, input }) => ctx.runs.events(input.taskId, input.after ?? 0, input.limit ?? LIMITS.eventPageLimit)),
 })
-
-/** Without the keys whose value is undefined. */
-function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined)) as {
-    [K in keyof T]: Exclude<T[K], undefined>
-  }
-}

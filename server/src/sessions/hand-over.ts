@@ -1,0 +1,122 @@
+import { randomBytes } from 'node:crypto'
+import type { AgentConnection, Turn } from '../agents/live.ts'
+import { isoTime, type Clock } from '../clock.ts'
+import type { NewEvent } from '../model.ts'
+import type { DeliveryRow } from '../model/sessions.ts'
+import type { Table } from '../store/table.ts'
+import { frame } from './frame.ts'
+
+/** Milliseconds that a sender waits for an idle agent to take its message; then the answer is `buffered`. */
+export const HAND_OVER_MS = 2_000
+/** Milliseconds before a record that could not be written is tried again. */
+const RETRY_MS = 500
+
+/** One message on its way into a live agent. */
+export interface HandOver {
+  readonly turn: Turn
+  /** The row as the sender is to be told: `delivered` and on disk, or as it was when the wait was over. Never rejects. */
+  readonly answered: Promise<DeliveryRow>
+  /** Resolves once the message was written whole or the agent is gone. Never rejects. */
+  readonly through: Promise<void>
+  /** The row as it ended up, once the agent has shown a sign of the turn or is gone; never rejects. */
+  settled(): Promise<DeliveryRow>
+}
+
+/**
+ * Hands one message over: its row is `injecting` on disk when this is called; it becomes `delivered` when the whole line
+ * was written, `confirmed` at the agent's first sign, each on disk before anybody is told.
+ * Source: docs/security.md 3.2.
+ *
+ * @param isAwaited true: a sender waits for the answer of this hand-over
+ */
+export function handOver(
+  deps: {
+    deliveries: Table<DeliveryRow>
+    clock: Clock
+    log(event: NewEvent): unknown
+    /** Aborted when the server cannot wait for the disk any longer. */
+    giveUp: AbortSignal
+  },
+  connection: AgentConnection,
+  injecting: DeliveryRow,
+  isAwaited: boolean,
+): HandOver {
+  const { deliveries, clock, log, giveUp } = deps
+  const { id: deliveryId, possibleDuplicate } = injecting
+  const began = clock.monotonic()
+  let row = injecting
+  const turn = connection.prompt(textOf(injecting))
+  turn.ended.catch(() => undefined)
+
+  /** Until the disk takes it: the agent has the message already, and nothing can call it back. */
+  async function store(patch: () => Partial<DeliveryRow>, from: DeliveryRow['status']): Promise<void> {
+    for (;;) {
+      try {
+        row = (await deliveries.update(deliveryId, patch(), { status: from })) ?? row
+        return
+      } catch {
+        if (giveUp.aborted) return
+        isAwaited = false
+        await clock.sleep(RETRY_MS, giveUp).catch(() => undefined)
+      }
+    }
+  }
+  async function delivered(): Promise<DeliveryRow> {
+    const deliveredAt = isoTime(clock.now())
+    // Decided when it is queued: an answer that was `buffered` must never be replayed as `delivered`.
+    const inTime = (): boolean => isAwaited && clock.monotonic() - began < HAND_OVER_MS
+    await store(
+      () => ({ status: 'delivered', deliveredAt, answeredAs: inTime() ? 'delivered' : 'buffered' }),
+      'injecting',
+    )
+    log({ type: 'input.delivered', deliveryId, possibleDuplicate })
+    return row
+  }
+  async function confirmed(): Promise<void> {
+    const at = isoTime(clock.now())
+    await through
+    await store(() => ({ status: 'confirmed', confirmedAt: at, endedAt: at }), 'delivered')
+  }
+
+  const handed = turn.written.then(delivered)
+  const through = handed.then(
+    () => undefined,
+    () => undefined, // the agent is gone: its end decides what becomes of the message
+  )
+  const signed = turn.confirmed.then(confirmed, () => undefined)
+
+  async function answer(): Promise<DeliveryRow> {
+    const wait = new AbortController()
+    const late = clock.sleep(HAND_OVER_MS, wait.signal).catch(() => undefined)
+    const first = await Promise.race([handed.catch(() => undefined), late])
+    wait.abort()
+    // Late, but queued in time: the disk has it in a moment, and says which answer it was.
+    return first ?? { ...injecting, answeredAs: 'buffered' }
+  }
+
+  return {
+    turn,
+    answered: answer(),
+    through,
+    async settled() {
+      await signed
+      await through
+      return row
+    },
+  }
+}
+
+/** What the agent gets: from a channel our envelope, from the operator the message as it stands. */
+function textOf(row: DeliveryRow): string {
+  if (row.grantId === null) return row.from === null ? row.message : `[${row.from}] ${row.message}`
+  return frame(
+    {
+      deliveryId: row.id,
+      label: row.label,
+      from: row.from,
+      message: row.message,
+      possibleDuplicate: row.possibleDuplicate,
+    },
+    randomBytes(8).toString('hex'),
+  )
+}

@@ -1,0 +1,175 @@
+import type { Agent, Command } from '../agents/agent.ts'
+import type { AgentConnection, PermissionAsk } from '../agents/live.ts'
+import { isoTime, type Clock } from '../clock.ts'
+import type { NewEvent } from '../model.ts'
+import type { SessionReason, SessionRow } from '../model/sessions.ts'
+import type { Processes } from '../process/supervise.ts'
+import type { Temporaries } from '../process/temporary.ts'
+import type { Turns } from '../process/turns.ts'
+import type { Exit, ProcessIdentity } from '../process/types.ts'
+import type { Disk } from '../store/disk.ts'
+import type { LiveFiles } from '../store/live-files.ts'
+import { createStreamOutput } from '../store/output.ts'
+
+/** Bytes of the end of stderr that explain a death. */
+const STDERR_BYTES = 2_048
+/** Milliseconds in which a program may end by itself once nothing more will be written to it. */
+const CLOSE_MS = 1_000
+
+export type LiveCommand = Omit<Command, 'stdin'>
+
+/** What is needed to end the process of a session whose server died. */
+export interface LiveSession {
+  identity: ProcessIdentity
+}
+
+export interface LiveDeps {
+  processes: Processes
+  disk: Disk
+  clock: Clock
+  liveFiles: LiveFiles<LiveSession>
+  /** Absolute path of a program, or undefined. */
+  findProgram(name: string): Promise<string | undefined>
+  environment(task: { id: string; wsId: string; command: LiveCommand; temporary: string }): Record<string, string>
+  temporaries: Temporaries
+  turns: Turns
+  sessionDirectory: (id: string) => string
+}
+
+/** How a session's process ended; `reason` is undefined when we ended it. */
+export interface LiveEnd {
+  reason: SessionReason
+  detail: string
+  survivors: number
+}
+
+/** The agent cannot be started here and now. */
+export class NotLive extends Error {
+  override readonly name = 'NotLive'
+  readonly reason: SessionReason
+  constructor(reason: SessionReason, message: string) {
+    super(message)
+    this.reason = reason
+  }
+}
+
+/** One process of a session, from its start to its end. */
+export interface Live {
+  readonly connection: AgentConnection
+  readonly lastActivityAt: string | null
+  /** Never rejects; settles when no process of it is left. */
+  readonly ended: Promise<LiveEnd>
+  /** Nothing more will be written: the program may end by itself for a second, then it is ended. */
+  close(): void
+  /** Ends it. */
+  stop(reason: 'canceled' | 'server_stopped'): void
+}
+
+/**
+ * Starts the program of a session and joins its two ends to a connection.
+ *
+ * @throws NotLive `agent_not_found`
+ */
+export async function startLive(
+  deps: LiveDeps,
+  job: {
+    row: SessionRow
+    agent: Agent
+    /** Told everything the agent says. The program is read further once it resolves. */
+    onEvent(event: NewEvent): Promise<void>
+    /** Resolves with the chosen option; undefined: canceled. */
+    onRequest(ask: PermissionAsk, signal: AbortSignal): Promise<string | undefined>
+  },
+): Promise<Live> {
+  const { clock, disk } = deps
+  const { row, agent } = job
+  if (!agent.live) throw new NotLive('agent_not_found', `"${agent.id}" cannot hold sessions`)
+  const programPath = agent.program === null ? null : ((await deps.findProgram(agent.program)) ?? null)
+  const program = await deps.findProgram(agent.live.program)
+  if (program === undefined || (agent.program !== null && programPath === null)) {
+    const missing = program === undefined ? agent.live.program : agent.program
+    const hint = (program === undefined ? agent.live.installHint : undefined) ?? agent.installHint
+    throw new NotLive('agent_not_found', `"${missing}" is not on the server's PATH${hint ? `; ${hint}` : ''}`)
+  }
+  const command = agent.live.compose(
+    { cwd: row.cwd, permissions: row.permissions, model: row.model },
+    { conversationId: row.conversationId, programPath },
+  )
+
+  const directory = `${deps.sessionDirectory(row.id)}/process-${clock.now()}`
+  await disk.mkdir(directory, { recursive: true, mode: 0o700 })
+  const giveUp = new AbortController()
+  const shared = { disk, clock, directory, signal: giveUp.signal }
+  const stdout = createStreamOutput({ ...shared, stream: 'stdout' })
+  const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
+  const pipe = new TransformStream<Uint8Array, Uint8Array>()
+  const toConnection = pipe.writable.getWriter()
+  toConnection.closed.catch(() => undefined)
+  let lastActivityAt: string | null = null
+  let room: Promise<void> = Promise.resolve()
+  const abort = new AbortController()
+  const temporary = await deps.temporaries.open()
+  const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, abort.signal))
+
+  const supervised = deps.processes.supervise({
+    mark: row.id,
+    program,
+    args: command.args,
+    cwd: row.cwd,
+    env: deps.environment({ id: row.id, wsId: row.wsId, command, temporary: temporary.path }),
+    stdin: null,
+    timeoutMs: null,
+    idleTimeoutMs: null,
+    signal: abort.signal,
+    onStarted: (identity) => deps.liveFiles.write(row.id, { identity }),
+    async onOutput(stream, chunk) {
+      lastActivityAt = isoTime(clock.now())
+      if (endTurn) endTurn()
+      if (stream === 'stderr') return await stderr.write(chunk)
+      await stdout.write(chunk)
+      await room
+      await toConnection.write(chunk).catch(() => undefined) // a connection that gave up: the program is drained all the same
+    },
+  })
+  const connection = agent.live.connect(
+    { output: pipe.readable, write: (text) => supervised.write(text) },
+    {
+      onEvent: (event) => void (room = job.onEvent(event)),
+      onRequest: (ask, signal) => job.onRequest(ask, signal),
+    },
+  )
+
+  async function end(): Promise<LiveEnd> {
+    const exit = await supervised.ended
+    if (endTurn) endTurn()
+    await toConnection.close().catch(() => undefined)
+    giveUp.abort()
+    await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined)
+    await Promise.all([deps.liveFiles.remove(row.id).catch(() => undefined), temporary.remove()])
+    return { ...why(exit, agent.id, stderr.tailText(STDERR_BYTES)), survivors: exit.survivors }
+  }
+
+  return {
+    connection,
+    get lastActivityAt() {
+      return lastActivityAt
+    },
+    ended: end(),
+    close() {
+      supervised.closeStdin()
+      void clock.sleep(CLOSE_MS).then(() => supervised.stop('canceled'))
+    },
+    stop: (reason) => supervised.stop(reason),
+  }
+}
+
+function why(exit: Exit, agentId: string, stderr: string): { reason: SessionReason; detail: string } {
+  if (exit.reason === 'not_started')
+    return { reason: 'agent_not_startable', detail: `"${agentId}" could not be started (${exit.error})` }
+  if (exit.reason === 'server_stopped') return { reason: 'server_stopped', detail: 'the server was stopped' }
+  if (exit.reason === 'output_limit' || exit.reason === 'process_limit')
+    return { reason: exit.reason, detail: `"${agentId}" went over the limit of its ${exit.reason.split('_')[0]}` }
+  const how = exit.signal ? `by ${exit.signal}` : `with exit code ${exit.exitCode}`
+  const said = stderr.split('\n').findLast((line) => line.trim() !== '')
+  return { reason: 'agent_exited', detail: `"${agentId}" ended ${how}${said ? `: ${said.slice(0, 300)}` : ''}` }
+}

@@ -1,0 +1,312 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { census } from '../src/process/census.ts'
+import type { Event } from '../src/model.ts'
+import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
+import { startTestServer, type TestServer } from './harness.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
+
+/** The test agent: the demo agent with its faults on, as a configured agent that speaks ACP. */
+const faulty = {
+  agents: {
+    faulty: {
+      command: [process.execPath, `${import.meta.dirname}/../src/demo-agent/main.ts`, '--faults'],
+      acp: true,
+    },
+  },
+}
+
+async function open(server: TestServer, body: Record<string, unknown> = {}): Promise<Session> {
+  const wsId = (body['wsId'] as string | undefined) ?? (await server.workspace())
+  const answer = await server.call<Session>('POST', '/api/sessions', { wsId, agent: 'demo', ...body }, { token: true })
+  expect(answer.status, answer.text).toBe(201)
+  return answer.body
+}
+const get = async (server: TestServer, id: string): Promise<Session> =>
+  (await server.call<Session>('GET', `/api/sessions/${id}`)).body
+const inState = (server: TestServer, id: string, state: Session['state']): Promise<Session> =>
+  eventually(async () => {
+    const session = await get(server, id)
+    return session.state === state && session
+  })
+const events = async (server: TestServer, id: string): Promise<Event[]> =>
+  (await server.call<{ events: Event[] }>('GET', `/api/sessions/${id}/events`)).body.events
+const send = (server: TestServer, id: string, message: string, more: Record<string, unknown> = {}) =>
+  server.call<Receipt & { code?: string }>('POST', `/api/sessions/${id}/input`, { message, ...more }, { token: true })
+const delivery = async (server: TestServer, sessionId: string, id: string): Promise<Delivery | undefined> =>
+  (
+    await server.call<{ deliveries: Delivery[] }>('GET', `/api/sessions/${sessionId}/deliveries?limit=200`)
+  ).body.deliveries.find((each) => each.id === id)
+const confirmed = (server: TestServer, sessionId: string, id: string): Promise<Delivery> =>
+  eventually(async () => {
+    const found = await delivery(server, sessionId, id)
+    return found?.status === 'confirmed' && found
+  })
+/** What the agent said, turn by turn. */
+const replies = async (server: TestServer, id: string): Promise<string[]> =>
+  (await events(server, id)).flatMap((event) => (event.type === 'turn.ended' ? [event.text ?? ''] : []))
+const processesOf = (id: string): number[] => census().get(id) ?? []
+
+test('a session takes one message after another, and ends without leaving a process', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { title: 'first' })
+  expect(session).toMatchObject({ state: 'starting', title: 'first', agent: 'demo', waiting: 0 })
+  await inState(server, session.id, 'idle')
+  const one = await send(server, session.id, 'deploy finished', { from: 'ci' })
+  expect(one).toMatchObject({ status: 200, body: { status: 'delivered', sessionId: session.id } })
+  await confirmed(server, session.id, one.body.deliveryId)
+  await inState(server, session.id, 'idle')
+  const two = await send(server, session.id, 'second')
+  expect(two.status).toBe(200)
+  await eventually(async () => (await replies(server, session.id)).length === 2)
+  const [first, second] = await replies(server, session.id)
+  expect(first).toContain('[ci] deploy finished')
+  expect(second).toContain('second')
+  expect(processesOf(session.id).length).toBeGreaterThan(0)
+
+  const ended = await server.call<Session>('POST', `/api/sessions/${session.id}/end`, undefined, { token: true })
+  expect(ended).toMatchObject({ status: 200, body: { state: 'ended', reason: 'ended_by_caller', turns: 2 } })
+  expect(processesOf(session.id)).toEqual([])
+  const all = await events(server, session.id)
+  expect(all.map(({ seq }) => seq)).toEqual(all.map((_, i) => i + 1))
+  expect(all.at(-1)).toMatchObject({ type: 'session.state', state: 'ended' })
+  expect(ended.body.lastSeq).toBe(all.length)
+  expect(await send(server, session.id, 'too late')).toMatchObject({ status: 410, body: { code: 'session_ended' } })
+  const again = await server.call('POST', `/api/sessions/${session.id}/end`, undefined, { token: true })
+  expect(again.status).toBe(200)
+})
+
+test('messages that come while the agent is busy wait, and are handed over in order', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: '/sleep 1' })
+  const sent = []
+  for (let i = 0; i < 5; i++) sent.push(await send(server, session.id, `message ${i}`))
+  expect(sent.map(({ status }) => status)).toEqual([202, 202, 202, 202, 202])
+  await eventually(async () => (await replies(server, session.id)).length === 6)
+  const said = (await replies(server, session.id)).slice(1)
+  for (const [i, text] of said.entries()) expect(text).toContain(`message ${i}`)
+  for (const { body } of sent) expect((await delivery(server, session.id, body.deliveryId))?.status).toBe('confirmed')
+})
+
+test('of the messages for one session at most 100 wait', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: '/sleep 60' })
+  await inState(server, session.id, 'busy')
+  for (let i = 0; i < 100; i++) expect((await send(server, session.id, `message ${i}`)).status).toBe(202)
+  const over = await send(server, session.id, 'one too many')
+  expect(over).toMatchObject({ status: 429, body: { code: 'buffer_full' } })
+  expect(over.headers.get('retry-after')).toBe('5')
+  expect((await get(server, session.id)).waiting).toBe(100)
+  const ended = await server.call<Session>('POST', `/api/sessions/${session.id}/end`, undefined, { token: true })
+  expect(ended.body).toMatchObject({ state: 'ended', waiting: 0 })
+  const page = await server.call<{ deliveries: Delivery[] }>('GET', `/api/sessions/${session.id}/deliveries?limit=200`)
+  expect(page.body.deliveries.filter(({ reason }) => reason === 'session_ended')).toHaveLength(100)
+})
+
+test('of the bytes for one session at most 1 MiB waits', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: '/sleep 60' })
+  await inState(server, session.id, 'busy')
+  const message = '€'.repeat(16_000) // 48 000 bytes
+  for (let i = 0; i < 21; i++) expect((await send(server, session.id, message)).status).toBe(202)
+  expect(await send(server, session.id, message)).toMatchObject({ status: 429, body: { code: 'buffer_full' } })
+  expect((await send(server, session.id, 'a short one')).status).toBe(202)
+})
+
+test('an interrupt ends the turn at work; a message can do it and be next', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: '/sleep 60' })
+  await inState(server, session.id, 'busy')
+  const idle = await server.call<Session>('POST', `/api/sessions/${session.id}/interrupt`, undefined, { token: true })
+  expect(idle.status).toBe(200)
+  await inState(server, session.id, 'idle')
+  const turn = await eventually(async () =>
+    (await events(server, session.id)).find(({ type }) => type === 'turn.ended'),
+  )
+  expect(turn).toMatchObject({ status: 'canceled' })
+  await send(server, session.id, '/sleep 60')
+  await send(server, session.id, 'waits')
+  const urgent = await send(server, session.id, 'urgent', { delivery: 'interrupt' })
+  expect(urgent.status).toBe(202)
+  await eventually(async () => (await replies(server, session.id)).length === 4)
+  const said = await replies(server, session.id)
+  expect(said[2]).toContain('urgent')
+  expect(said[3]).toContain('waits')
+})
+
+test('an agent that cannot be steered says so; a message without a turn at work needs no steering', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: '/sleep 60' })
+  await inState(server, session.id, 'busy')
+  expect(await send(server, session.id, 'left', { delivery: 'steer' })).toMatchObject({
+    status: 409,
+    body: { code: 'steer_not_supported' },
+  })
+})
+
+test('what an agent asks is answered by a person, and the first answer wins', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: '/check', wsId: await server.workspace({ permissions: 'ask' }) })
+  await inState(server, session.id, 'waiting')
+  const [request] = (await server.call<{ requests: PermissionRequest[] }>('GET', '/api/requests?status=pending')).body
+    .requests
+  expect(request).toMatchObject({ sessionId: session.id, status: 'pending', agent: 'demo' })
+  const path = `/api/requests/${request?.id ?? ''}/answer`
+  expect((await server.call('POST', path, { answer: 'deny' })).status).toBe(401)
+  expect(await server.call('POST', path, { answer: 'allow', optionId: 'reject' }, { token: true })).toMatchObject({
+    status: 400,
+    body: { code: 'option_not_offered' },
+  })
+  const denied = await server.call<PermissionRequest>('POST', path, { answer: 'deny' }, { token: true })
+  expect(denied).toMatchObject({ status: 200, body: { status: 'denied', answeredBy: 'caller' } })
+  expect(await server.call('POST', path, { answer: 'allow' }, { token: true })).toMatchObject({
+    status: 409,
+    body: { code: 'request_answered' },
+  })
+  await inState(server, session.id, 'idle')
+  const answered = await eventually(async () =>
+    (await events(server, session.id)).find(({ type }) => type === 'permission.answered'),
+  )
+  expect(answered).toMatchObject({ requestId: request?.id, status: 'denied', answeredBy: 'caller' })
+  expect((await events(server, session.id)).find(({ type }) => type === 'permission.requested')).toMatchObject({
+    requestId: request?.id,
+  })
+})
+
+test('a workspace may answer for itself', async () => {
+  await using server = await startTestServer()
+  const wsId = await server.workspace({ permissions: 'ask', onRequest: 'allow' })
+  const session = await open(server, { wsId, prompt: '/write note.txt hello' })
+  await eventually(async () => (await replies(server, session.id)).length === 1)
+  const { requests } = (await server.call<{ requests: PermissionRequest[] }>('GET', '/api/requests')).body
+  expect(requests).toMatchObject([{ status: 'allowed', answeredBy: 'policy' }])
+  expect((await events(server, session.id)).find(({ type }) => type === 'tool.ended')).toMatchObject({ isError: false })
+})
+
+test('a session outlives its agent: what waits is handed to the next process, in the same conversation', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: 'remember the number 7' })
+  await eventually(async () => (await replies(server, session.id)).length === 1)
+  const { conversationId } = await get(server, session.id)
+  await send(server, session.id, '/sleep 60')
+  await inState(server, session.id, 'busy')
+  const waiting = []
+  for (const message of ['one', 'two', 'three']) waiting.push((await send(server, session.id, message)).body.deliveryId)
+  for (const pid of processesOf(session.id)) process.kill(pid, 'SIGKILL')
+  await eventually(async () => (await replies(server, session.id)).length === 5)
+  const states = (await events(server, session.id)).filter(({ type }) => type === 'session.state')
+  expect(states).toContainEqual(expect.objectContaining({ state: 'suspended', reason: 'agent_exited' }))
+  for (const id of waiting) {
+    expect(await confirmed(server, session.id, id)).toMatchObject({ possibleDuplicate: false })
+  }
+  const said = await replies(server, session.id)
+  expect(said.slice(2).map((text) => /one|two|three/.exec(text)?.[0])).toEqual(['one', 'two', 'three'])
+  expect((await get(server, session.id)).conversationId).toBe(conversationId)
+})
+
+test('a server that stops suspends its sessions; the next input resumes the same conversation', async () => {
+  await using directory = await temporaryDirectory()
+  let id: string
+  let conversationId: string | null
+  {
+    await using server = await startTestServer({ dataDir: directory.path })
+    const session = await open(server, { prompt: 'hello' })
+    id = session.id
+    await eventually(async () => (await replies(server, id)).length === 1)
+    conversationId = (await get(server, id)).conversationId
+    expect(conversationId).not.toBeNull()
+  }
+  expect(processesOf(id)).toEqual([])
+  await using server = await startTestServer({ dataDir: directory.path })
+  expect(await get(server, id)).toMatchObject({ state: 'suspended', reason: 'server_stopped', conversationId })
+  expect((await send(server, id, 'still there?')).status).toBe(202)
+  await eventually(async () => (await replies(server, id)).length === 2)
+  expect(await get(server, id)).toMatchObject({ conversationId, reason: null })
+})
+
+test('an agent that has lost the conversation ends the session instead of beginning a strange one', async () => {
+  await using server = await startTestServer()
+  const session = await open(server, { prompt: 'remember me' })
+  await eventually(async () => (await replies(server, session.id)).length === 1)
+  await rm(join(server.dataDir, 'demo-agent', 'conversations'), { recursive: true })
+  for (const pid of processesOf(session.id)) process.kill(pid, 'SIGKILL')
+  await inState(server, session.id, 'suspended')
+  const late = await send(server, session.id, 'hello again')
+  expect(late.status).toBe(202)
+  expect(await inState(server, session.id, 'ended')).toMatchObject({ reason: 'not_resumable' })
+  expect(await delivery(server, session.id, late.body.deliveryId)).toMatchObject({
+    status: 'failed',
+    reason: 'session_ended',
+  })
+})
+
+test('at the limit of live sessions opening one is refused, and a resume waits for its turn', async () => {
+  await using server = await startTestServer({ config: { maxSessions: 1 } })
+  const wsId = await server.workspace()
+  const first = await open(server, { wsId, prompt: 'hello' })
+  const refused = await server.call('POST', '/api/sessions', { wsId, agent: 'demo' }, { token: true })
+  expect(refused).toMatchObject({ status: 429, body: { code: 'capacity_reached' } })
+  await eventually(async () => (await replies(server, first.id)).length === 1)
+  for (const pid of processesOf(first.id)) process.kill(pid, 'SIGKILL')
+  await inState(server, first.id, 'suspended')
+  const second = await open(server, { wsId })
+  await inState(server, second.id, 'idle')
+  expect((await send(server, first.id, 'when there is room')).status).toBe(202)
+  expect((await get(server, first.id)).state).toBe('suspended')
+  await server.call('POST', `/api/sessions/${second.id}/end`, undefined, { token: true })
+  await eventually(async () => (await replies(server, first.id)).length === 2)
+})
+
+test('one key opens one session and sends one message, also after a restart', async () => {
+  await using directory = await temporaryDirectory()
+  const headers = { 'idempotency-key': 'once' }
+  let wsId: string
+  let session: Session
+  let receipt: Receipt
+  {
+    await using server = await startTestServer({ dataDir: directory.path })
+    wsId = await server.workspace()
+    const body = { wsId, agent: 'demo' }
+    const first = await server.call<Session>('POST', '/api/sessions', body, { token: true, headers })
+    const second = await server.call<Session>('POST', '/api/sessions', body, { token: true, headers })
+    session = first.body
+    expect(second.status).toBe(201)
+    expect(second.body.id).toBe(session.id)
+    expect(second.headers.get('idempotency-replayed')).toBe('true')
+    await inState(server, session.id, 'idle')
+    const path = `/api/sessions/${session.id}/input`
+    const sent = await server.call<Receipt>('POST', path, { message: 'once' }, { token: true, headers })
+    expect(sent.status).toBe(200)
+    receipt = sent.body
+    await eventually(async () => (await replies(server, session.id)).length === 1)
+  }
+  await using server = await startTestServer({ dataDir: directory.path })
+  const path = `/api/sessions/${session.id}/input`
+  const again = await server.call<Receipt>('POST', path, { message: 'once' }, { token: true, headers })
+  expect(again).toMatchObject({ status: 200, body: receipt })
+  const other = await server.call('POST', path, { message: 'twice' }, { token: true, headers })
+  expect(other.status).toBe(422)
+  expect(await replies(server, session.id)).toHaveLength(1)
+})
+
+test('a session in a workspace that is not ready for it is refused by name', async () => {
+  await using server = await startTestServer({ config: faulty })
+  const wsId = await server.workspace({ agents: ['demo'] })
+  const cases = [
+    [{ wsId: 'ws-none' }, 404, 'workspace_not_found'],
+    [{ wsId, agent: 'shell' }, 400, 'agent_not_live'],
+    [{ wsId, agent: 'faulty' }, 400, 'agent_not_enabled'],
+    [{ wsId, agent: 'nobody' }, 400, 'unknown_agent'],
+    [{ wsId, model: 'x' }, 400, 'model_not_supported'],
+    [{ wsId, prompt: '' }, 400, 'validation_failed'],
+    [{ wsId, prompts: 'x' }, 400, 'unknown_field'],
+  ] as const
+  for (const [body, status, code] of cases) {
+    expect(await server.call('POST', '/api/sessions', body, { token: true }), code).toMatchObject({
+      status,
+      body: { code },
+    })
+  }
+  expect((await server.call('POST', '/api/sessions', { wsId })).status).toBe(401)
+})
