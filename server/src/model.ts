@@ -148,6 +148,7 @@ export const Trigger = z
     grantId: z.string().nullable(),
     issueId: z.string().nullable(),
     parentTaskId: z.string().nullable(),
+    dueAt: z.iso.datetime().meta({ description: 'Of a fire of an issue: when it was due.' }).optional(),
   })
   .meta({ id: 'Trigger' })
 export type Trigger = z.infer<typeof Trigger>

@@ -11,6 +11,7 @@ import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
 import { createHttp } from './http/app.ts'
 import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
+import { createIssues } from './issues/issues.ts'
 import { openKeyRing } from './keys/keys.ts'
 import type { Logger } from './log.ts'
 import type { ChannelLimits } from './model/channels.ts'
@@ -162,6 +163,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       dataDir,
       clock,
       busy: (wsId) => runs.activeIn(wsId) + sessions.liveIn(wsId) > 0,
+      onChange: (wsId) => void issues.look(wsId).catch((error: unknown) => onTrouble(`issues of ${wsId}`, error)),
     })
     let url = ''
     const turns = createTurns({ clock })
@@ -268,6 +270,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       reseal: () => Promise.resolve(),
       ...(options.channelLimits && { limits: options.channelLimits }),
     })
+    const issues = createIssues({
+      workspaces,
+      runs,
+      fires: store.fires,
+      claims: store.claims,
+      clock,
+      async tellPeople({ title, body, key, ...about }) {
+        await inbox.push({ title, body, key }, { from: 'server', sessionId: null, ...about })
+      },
+      onError: onTrouble,
+    })
 
     const http = await createHttp({
       sessions,
@@ -277,6 +290,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       agents,
       inbox,
       channels,
+      issues,
       config,
       clock,
       log,
@@ -303,6 +317,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     url = listening.url
     await runs.adopt(recovered.queued)
     sessions.wake()
+    releases.push(() => issues.stop())
+    await issues.start()
 
     const background = new AbortController()
     void retireOldLogs({

@@ -9,6 +9,7 @@ import {
   GOOD_TOKEN,
   memoryChannels,
   memoryInbox,
+  memoryIssues,
   memoryRuns,
   someDelivery,
   someEntry,
@@ -101,6 +102,7 @@ beforeAll(async () => {
     channelLimits: { failuresPerSource: 3 },
     sessions: obedient(memorySessions()),
     requests: obedient(memoryRequests()),
+    issues: obedient(memoryIssues()),
     limits: { headersMs: 600, requestMs: 600 },
     failure: () => failure,
     level: 'silent' as const,
@@ -124,7 +126,13 @@ afterAll(async () => {
   await busy[Symbol.asyncDispose]()
 })
 
-const PARAMETERS: Record<string, string> = { taskId: TASK_ID, index: '0', grantId: someGrant.id, token: GOOD_TOKEN }
+const PARAMETERS: Record<string, string> = {
+  taskId: TASK_ID,
+  index: '0',
+  grantId: someGrant.id,
+  token: GOOD_TOKEN,
+  issueId: 'brief',
+}
 /** What `{id}` names, by the noun of the operation. */
 const IDS: Record<string, string> = {
   agents: 'demo',
@@ -151,6 +159,9 @@ const BODIES: Record<string, unknown> = {
   'sessions.create': { wsId: 'ws-a' },
   'sessions.input': { message: 'x' },
   'requests.answer': { answer: 'allow' },
+  'issues.create': { title: 'Brief' },
+  'issues.update': { status: 'done' },
+  'issues.comment': { text: 'x' },
 }
 
 /** What is sent as `Authorization: Bearer` unless a test says otherwise. */
@@ -159,6 +170,8 @@ function tokenFor({ operation }: Op, on: TestHttp): string | null {
   return operation.operationId === 'hook.send' ? GOOD_TOKEN : on.token
 }
 const isHook = ({ operation }: Op): boolean => operation.operationId.startsWith('hook.')
+/** Of operations that need one. */
+const QUERIES: Record<string, string> = { 'issues.preview': '?every=1h' }
 
 /** Calls the operation in the way the document says, with the admin token; `change` makes it go wrong. */
 async function call(
@@ -173,7 +186,8 @@ async function call(
     ids?: boolean
   } = {},
 ): Promise<RawAnswer> {
-  const { on = http, query = '', headers = [], host, token = tokenFor(op, on), ids = true } = change
+  const { on = http, headers = [], host, token = tokenFor(op, on), ids = true } = change
+  const query = change.query ?? QUERIES[op.operation.operationId] ?? ''
   const given = BODIES[op.operation.operationId]
   const body = change.body ?? (given === undefined ? '' : JSON.stringify(given))
   const answer = await rawRequest(on.port, {
@@ -249,6 +263,9 @@ async function told<T>(error: unknown, work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** The field that is a prompt, where it has another name. */
+const PROMPTS: Record<string, string> = { 'inbox.reply': 'message', 'issues.create': 'body', 'issues.update': 'body' }
+
 /** Codes that the boundary decides by itself; all others come from nouns. */
 const OWN: Partial<Record<ErrorCode, (op: Op) => Promise<unknown>>> = {
   bad_request: (op) => call(op, { headers: ['Upgrade: websocket'] }),
@@ -264,7 +281,10 @@ const OWN: Partial<Record<ErrorCode, (op: Op) => Promise<unknown>>> = {
   unsupported_media_type: (op) => call(op, { headers: ['Content-Type: text/plain'] }),
   prompt_too_long: (op) =>
     call(op, {
-      body: JSON.stringify({ [op.operation.operationId === 'inbox.reply' ? 'message' : 'prompt']: 'x'.repeat(16_001) }),
+      body: JSON.stringify({
+        ...(BODIES[op.operation.operationId] as object),
+        [PROMPTS[op.operation.operationId] ?? 'prompt']: 'x'.repeat(16_001),
+      }),
     }),
   idempotency_key_invalid: (op) => call(op, { headers: ['Idempotency-Key: a b'] }),
   range_not_satisfiable: (op) => call(op, { headers: ['Range: bytes=99-'] }),
@@ -302,7 +322,8 @@ describe.each(operations)('$operation.operationId', (op) => {
       await call(op, { on: busy, headers: ['Prefer: wait=1', 'Idempotency-Key: k'] })
     }
     if (isHook(op)) await call(op, { body: '{"message":"later"}' })
-    if (id === 'runs.retry' || id === 'inbox.reply') await call(op, { headers: ['Prefer: wait=1'] })
+    if (id === 'runs.retry' || id === 'inbox.reply' || id === 'issues.run')
+      await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.get') await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.output') await call(op, { headers: ['Range: bytes=0-1'] })
     if (id === 'inbox.events') await call(op, { headers: ['Accept: text/event-stream'] })

@@ -11,6 +11,8 @@ import { GrantRow, type Grant } from '../src/model/channels.ts'
 import type { Requests } from '../src/requests/requests.ts'
 import type { Sessions } from '../src/sessions/types.ts'
 import { channelOf, type PermissionRequest, type Session } from '../src/model/sessions.ts'
+import type { Issues } from '../src/issues/types.ts'
+import type { Issue } from '../src/model/issues.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
 import type { Delivery, Receipt } from '../src/model/sessions.ts'
 import type { Runs, Started } from '../src/runs/types.ts'
@@ -293,6 +295,53 @@ export function memoryRequests(): Requests {
   }
 }
 
+export const someIssue: Issue = {
+  wsId: 'ws-a',
+  issueId: 'brief',
+  title: 'Brief',
+  status: 'todo',
+  priority: 'none',
+  when: { kind: 'every', every: '1h' },
+  agent: null,
+  timeoutMs: null,
+  overlap: 'skip',
+  catchUp: 'once',
+  file: '.postern/issues/brief.md',
+  revision: '0123456789abcdef',
+  updatedAt: '2026-11-20T09:00:00.000Z',
+  nextFire: '2026-11-20T10:00:00.000Z',
+  health: 'ok',
+  body: 'Do it.\n',
+  comments: [],
+}
+
+/** The issue above, whatever is asked for. */
+export function memoryIssues(): Issues {
+  const { body: _body, comments, ...summary } = someIssue
+  const comment = { at: '2026-11-20T09:00:00.000Z', author: 'ada', text: 'x' }
+  return {
+    board: () => Promise.resolve({ issues: [{ ...summary, comments: comments.length }], problems: [] }),
+    get: () => Promise.resolve(someIssue),
+    create: () => Promise.resolve({ issue: someIssue, replayed: false }),
+    update: () => Promise.resolve(someIssue),
+    remove: () => Promise.resolve(someIssue),
+    comment: () => Promise.resolve({ comment, replayed: false }),
+    run: () => Promise.resolve({ run: someRun, replayed: false }),
+    schedule: ({ wsId, issueId }) =>
+      Promise.resolve({
+        wsId,
+        issueId,
+        when: someIssue.when,
+        health: 'ok' as const,
+        nextFires: [],
+        waiting: null,
+        lastFire: null,
+        lastMiss: null,
+      }),
+    preview: (when) => ({ when, fires: [] }),
+  }
+}
+
 export interface TestHttp extends AsyncDisposable {
   url: string
   port: number
@@ -315,7 +364,15 @@ export async function startHttp(
   } & Partial<
     Pick<
       HttpDeps,
-      'isDraining' | 'runProcesses' | 'workspaces' | 'inbox' | 'channels' | 'channelLimits' | 'sessions' | 'requests'
+      | 'isDraining'
+      | 'runProcesses'
+      | 'workspaces'
+      | 'inbox'
+      | 'issues'
+      | 'channels'
+      | 'channelLimits'
+      | 'sessions'
+      | 'requests'
     >
   > = {},
 ): Promise<TestHttp> {
@@ -352,6 +409,7 @@ export async function startHttp(
     ...(options.channelLimits && { channelLimits: options.channelLimits }),
     sessions: options.sessions ?? memorySessions(),
     requests: options.requests ?? memoryRequests(),
+    issues: options.issues ?? memoryIssues(),
     agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
     config,

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.ts';
-import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RequestsAnswerData, RequestsAnswerErrors, RequestsAnswerResponses, RequestsGetData, RequestsGetErrors, RequestsGetResponses, RequestsListData, RequestsListErrors, RequestsListResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, SessionsCreateData, SessionsCreateErrors, SessionsCreateResponses, SessionsDeliveriesData, SessionsDeliveriesErrors, SessionsDeliveriesResponses, SessionsEndData, SessionsEndErrors, SessionsEndResponses, SessionsEventsData, SessionsEventsErrors, SessionsEventsResponses, SessionsGetData, SessionsGetErrors, SessionsGetResponses, SessionsInputData, SessionsInputErrors, SessionsInputResponses, SessionsInterruptData, SessionsInterruptErrors, SessionsInterruptResponses, SessionsListData, SessionsListErrors, SessionsListResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
+import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, IssuesBoardData, IssuesBoardErrors, IssuesBoardResponses, IssuesCommentData, IssuesCommentErrors, IssuesCommentResponses, IssuesCreateData, IssuesCreateErrors, IssuesCreateResponses, IssuesDeleteData, IssuesDeleteErrors, IssuesDeleteResponses, IssuesGetData, IssuesGetErrors, IssuesGetResponses, IssuesListData, IssuesListErrors, IssuesListResponses, IssuesPreviewData, IssuesPreviewErrors, IssuesPreviewResponses, IssuesRunData, IssuesRunErrors, IssuesRunResponses, IssuesScheduleData, IssuesScheduleErrors, IssuesScheduleResponses, IssuesUpdateData, IssuesUpdateErrors, IssuesUpdateResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RequestsAnswerData, RequestsAnswerErrors, RequestsAnswerResponses, RequestsGetData, RequestsGetErrors, RequestsGetResponses, RequestsListData, RequestsListErrors, RequestsListResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, SessionsCreateData, SessionsCreateErrors, SessionsCreateResponses, SessionsDeliveriesData, SessionsDeliveriesErrors, SessionsDeliveriesResponses, SessionsEndData, SessionsEndErrors, SessionsEndResponses, SessionsEventsData, SessionsEventsErrors, SessionsEventsResponses, SessionsGetData, SessionsGetErrors, SessionsGetResponses, SessionsInputData, SessionsInputErrors, SessionsInputResponses, SessionsInterruptData, SessionsInterruptErrors, SessionsInterruptResponses, SessionsListData, SessionsListErrors, SessionsListResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -514,6 +514,188 @@ export class Inbox extends HeyApiClient {
     }
 }
 
+export class Issues extends HeyApiClient {
+    /**
+     * List the issues of all workspaces
+     *
+     * With the files that could not be read as an issue: which, in which line, and why.
+     */
+    public board<ThrowOnError extends boolean = false>(options?: Options<IssuesBoardData, ThrowOnError>): RequestResult<IssuesBoardResponses, IssuesBoardErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<IssuesBoardResponses, IssuesBoardErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/issues',
+            ...options
+        });
+    }
+    
+    /**
+     * Preview a schedule
+     *
+     * When it would fire from now on. Exactly one of `cron`, `every` and `at`; nothing is stored.
+     */
+    public preview<ThrowOnError extends boolean = false>(options?: Options<IssuesPreviewData, ThrowOnError>): RequestResult<IssuesPreviewResponses, IssuesPreviewErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<IssuesPreviewResponses, IssuesPreviewErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/issues/preview',
+            ...options
+        });
+    }
+    
+    /**
+     * List the issues of a workspace
+     *
+     * With the files that could not be read as an issue.
+     */
+    public list<ThrowOnError extends boolean = false>(options: Options<IssuesListData, ThrowOnError>): RequestResult<IssuesListResponses, IssuesListErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<IssuesListResponses, IssuesListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues',
+            ...options
+        });
+    }
+    
+    /**
+     * Write an issue
+     *
+     * Makes the file `.postern/issues/<issueId>.md` in the workspace.
+     */
+    public create<ThrowOnError extends boolean = false>(options: Options<IssuesCreateData, ThrowOnError>): RequestResult<IssuesCreateResponses, IssuesCreateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<IssuesCreateResponses, IssuesCreateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Remove an issue
+     *
+     * Removes its file.
+     */
+    public delete<ThrowOnError extends boolean = false>(options: Options<IssuesDeleteData, ThrowOnError>): RequestResult<IssuesDeleteResponses, IssuesDeleteErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<IssuesDeleteResponses, IssuesDeleteErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}',
+            ...options
+        });
+    }
+    
+    /**
+     * Get an issue
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<IssuesGetData, ThrowOnError>): RequestResult<IssuesGetResponses, IssuesGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<IssuesGetResponses, IssuesGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}',
+            ...options
+        });
+    }
+    
+    /**
+     * Change an issue
+     *
+     * Changes the file in the places that the body names. Unknown keys, their order, comments and white space stay.
+     */
+    public update<ThrowOnError extends boolean = false>(options: Options<IssuesUpdateData, ThrowOnError>): RequestResult<IssuesUpdateResponses, IssuesUpdateErrors, ThrowOnError> {
+        return (options.client ?? this.client).patch<IssuesUpdateResponses, IssuesUpdateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Comment on an issue
+     *
+     * Appends to the file, below a line `<!-- comment <when> <author> -->`. Comments are not sent to agents.
+     */
+    public comment<ThrowOnError extends boolean = false>(options: Options<IssuesCommentData, ThrowOnError>): RequestResult<IssuesCommentResponses, IssuesCommentErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<IssuesCommentResponses, IssuesCommentErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}/comments',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Run an issue now
+     *
+     * Its body is the prompt. The schedule is neither asked nor changed.
+     */
+    public run<ThrowOnError extends boolean = false>(options: Options<IssuesRunData, ThrowOnError>): RequestResult<IssuesRunResponses, IssuesRunErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<IssuesRunResponses, IssuesRunErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}/run',
+            ...options
+        });
+    }
+    
+    /**
+     * Get an issue's schedule
+     *
+     * The next fires, the last one, and why one did not run.
+     */
+    public schedule<ThrowOnError extends boolean = false>(options: Options<IssuesScheduleData, ThrowOnError>): RequestResult<IssuesScheduleResponses, IssuesScheduleErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<IssuesScheduleResponses, IssuesScheduleErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}/schedule',
+            ...options
+        });
+    }
+}
+
 export class Keys extends HeyApiClient {
     /**
      * Rotate the root keys
@@ -985,6 +1167,11 @@ export class Operations extends HeyApiClient {
     private _inbox?: Inbox;
     get inbox(): Inbox {
         return this._inbox ??= new Inbox({ client: this.client });
+    }
+    
+    private _issues?: Issues;
+    get issues(): Issues {
+        return this._issues ??= new Issues({ client: this.client });
     }
     
     private _keys?: Keys;

@@ -111,6 +111,54 @@ export type Capacity = {
     limit: number;
 };
 
+export type CreateComment = {
+    /**
+     * At most 16000 characters.
+     */
+    text: string;
+    /**
+     * Who says it; default `operator`.
+     */
+    author?: string;
+};
+
+export type CreateIssue = {
+    /**
+     * Name of the file without `.md`; default: made from the title.
+     */
+    issueId?: string;
+    /**
+     * One line of at most 200 characters.
+     */
+    title: string;
+    /**
+     * The markdown that is sent as the prompt: at most 16000 characters (UTF-16 units), no NUL.
+     */
+    body?: string;
+    when?: When;
+    /**
+     * Agent id, such as `claude`, `demo` or the name of a configured agent.
+     */
+    agent?: string;
+    /**
+     * Milliseconds that its runs may last; more than 1800000 is capped there.
+     */
+    timeoutMs?: number;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority?: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap?: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp?: 'once' | 'skip';
+};
+
 export type CreateRun = {
     /**
      * 1 to 16000 characters (UTF-16 units), not only white space, no NUL.
@@ -509,6 +557,222 @@ export type InboxRemoved = {
 };
 
 /**
+ * One issue: a markdown file of a workspace.
+ */
+export type Issue = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+     */
+    issueId: string;
+    title: string;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    when: When | null;
+    /**
+     * Null: the workspace's default agent.
+     */
+    agent: string | null;
+    timeoutMs: number | null;
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp: 'once' | 'skip';
+    /**
+     * Path below the workspace.
+     */
+    file: string;
+    /**
+     * Changes with every byte of the file; send it back to change what you read.
+     */
+    revision: string;
+    /**
+     * When the file was last written.
+     */
+    updatedAt: string;
+    nextFire: string | null;
+    /**
+     * `none`: it has no schedule. `ok`. `waiting`: a fire is due and waits; `waiting` says for what. `failing`: the last fire did not succeed. `stopped`: its status is done or canceled. `over`: there is no next fire.
+     */
+    health: 'none' | 'ok' | 'waiting' | 'failing' | 'stopped' | 'over';
+    /**
+     * The markdown after the frontmatter: the prompt, sent as it stands.
+     */
+    body: string;
+    comments: Array<IssueComment>;
+};
+
+/**
+ * Issues, and the files that could not be read as one.
+ */
+export type IssueBoard = {
+    issues: Array<IssueSummary>;
+    problems: Array<IssueProblem>;
+};
+
+export type IssueComment = {
+    at: string;
+    author: string;
+    text: string;
+};
+
+/**
+ * The last fire of the schedule.
+ */
+export type IssueFire = {
+    /**
+     * When it was due; with workspace and issue, its identity.
+     */
+    dueAt: string;
+    /**
+     * When its run was accepted.
+     */
+    at: string;
+    /**
+     * Run id, `headless_<ulid>`; later runs sort later.
+     */
+    taskId: string;
+    /**
+     * How its run ended; null while it has not.
+     */
+    status: RunStatus | null;
+    reason: string | null;
+    outcome: string | null;
+};
+
+/**
+ * Why a due time did not become a run, or not yet.
+ */
+export type IssueMiss = {
+    dueAt: string;
+    /**
+     * When that was decided.
+     */
+    at: string;
+    /**
+     * `overlap`, `missed`, `capacity_reached`, or the code with which the run was refused; open-ended.
+     */
+    code: string;
+    detail: string;
+};
+
+/**
+ * A file that is not a valid issue, and why.
+ */
+export type IssueProblem = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Path below the workspace.
+     */
+    file: string;
+    /**
+     * Line of the file, from 1; null: the whole of it.
+     */
+    line: number | null;
+    message: string;
+};
+
+/**
+ * The next fires of an issue, the last one, and how it goes.
+ */
+export type IssueSchedule = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+     */
+    issueId: string;
+    when: When | null;
+    /**
+     * `none`: it has no schedule. `ok`. `waiting`: a fire is due and waits; `waiting` says for what. `failing`: the last fire did not succeed. `stopped`: its status is done or canceled. `over`: there is no next fire.
+     */
+    health: 'none' | 'ok' | 'waiting' | 'failing' | 'stopped' | 'over';
+    /**
+     * The next fires, soonest first; empty: there is none.
+     */
+    nextFires: Array<string>;
+    /**
+     * A fire that is due and is tried again.
+     */
+    waiting: IssueMiss | null;
+    lastFire: IssueFire | null;
+    /**
+     * The last due time that was let go, and why.
+     */
+    lastMiss: IssueMiss | null;
+};
+
+/**
+ * An issue as the board lists it.
+ */
+export type IssueSummary = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+     */
+    issueId: string;
+    title: string;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    when: When | null;
+    /**
+     * Null: the workspace's default agent.
+     */
+    agent: string | null;
+    timeoutMs: number | null;
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp: 'once' | 'skip';
+    /**
+     * How many comments it has.
+     */
+    comments: number;
+    /**
+     * Path below the workspace.
+     */
+    file: string;
+    /**
+     * Changes with every byte of the file; send it back to change what you read.
+     */
+    revision: string;
+    /**
+     * When the file was last written.
+     */
+    updatedAt: string;
+    nextFire: string | null;
+    /**
+     * `none`: it has no schedule. `ok`. `waiting`: a fire is due and waits; `waiting` says for what. `failing`: the last fire did not succeed. `stopped`: its status is done or canceled. `over`: there is no next fire.
+     */
+    health: 'none' | 'ok' | 'waiting' | 'failing' | 'stopped' | 'over';
+};
+
+/**
  * What a rotation of the root keys changed.
  */
 export type KeyRotation = {
@@ -882,6 +1146,14 @@ export type RunList = {
 export type RunStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'timed_out' | 'canceled' | 'interrupted';
 
 /**
+ * When a schedule would fire.
+ */
+export type SchedulePreview = {
+    when: When;
+    fires: Array<string>;
+};
+
+/**
  * A live agent process that accepts input again and again.
  */
 export type Session = {
@@ -977,6 +1249,41 @@ export type Trigger = {
     grantId: string | null;
     issueId: string | null;
     parentTaskId: string | null;
+    /**
+     * Of a fire of an issue: when it was due.
+     */
+    dueAt?: string;
+};
+
+export type UpdateIssue = {
+    /**
+     * The revision you read; if the file has another one by now, 409 and nothing changes.
+     */
+    revision?: string;
+    /**
+     * One line of at most 200 characters.
+     */
+    title?: string;
+    /**
+     * The markdown that is sent as the prompt: at most 16000 characters (UTF-16 units), no NUL.
+     */
+    body?: string;
+    when?: When | null;
+    agent?: string | null;
+    timeoutMs?: number | null;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority?: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap?: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp?: 'once' | 'skip';
 };
 
 export type UpdateWorkspace = {
@@ -1031,6 +1338,33 @@ export type Usage = {
  * `send_input`: put one message into the session.
  */
 export type Verb = 'send_input';
+
+/**
+ * When the issue runs by itself: once, every so often, or by a cron expression.
+ */
+export type When = {
+    kind: 'at';
+    /**
+     * The moment, with `Z` or an offset.
+     */
+    at: string;
+} | {
+    kind: 'every';
+    /**
+     * A span from `1s` to `366d`, counted from 1970-01-01T00:00:00Z.
+     */
+    every: string;
+} | {
+    kind: 'cron';
+    /**
+     * Five fields: minute, hour, day of month, month, day of week.
+     */
+    cron: string;
+    /**
+     * IANA time zone of the expression; default `UTC`.
+     */
+    timezone?: string;
+};
 
 /**
  * A directory agents work in.
@@ -2686,6 +3020,130 @@ export type InboxUnreadResponses = {
 
 export type InboxUnreadResponse = InboxUnreadResponses[keyof InboxUnreadResponses];
 
+export type IssuesBoardData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only of this workspace.
+         */
+        wsId?: string;
+        /**
+         * Only issues with this status.
+         */
+        status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    };
+    url: '/api/issues';
+};
+
+export type IssuesBoardErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesBoardError = IssuesBoardErrors[keyof IssuesBoardErrors];
+
+export type IssuesBoardResponses = {
+    /**
+     * The board.
+     */
+    200: IssueBoard;
+};
+
+export type IssuesBoardResponse = IssuesBoardResponses[keyof IssuesBoardResponses];
+
+export type IssuesPreviewData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Five fields: minute, hour, day of month, month, day of week.
+         */
+        cron?: string;
+        /**
+         * A span.
+         */
+        every?: string;
+        /**
+         * A moment.
+         */
+        at?: string;
+        /**
+         * IANA time zone of the expression; default `UTC`.
+         */
+        timezone?: string;
+        /**
+         * Fires to show, 1 to 100; default 5.
+         */
+        count?: number;
+    };
+    url: '/api/issues/preview';
+};
+
+export type IssuesPreviewErrors = {
+    /**
+     * `bad_request`: Bad request. `cron_invalid`: Invalid cron expression. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesPreviewError = IssuesPreviewErrors[keyof IssuesPreviewErrors];
+
+export type IssuesPreviewResponses = {
+    /**
+     * The next fires.
+     */
+    200: SchedulePreview;
+};
+
+export type IssuesPreviewResponse = IssuesPreviewResponses[keyof IssuesPreviewResponses];
+
 export type KeysRotateData = {
     body: RotateKeys;
     path?: never;
@@ -3941,6 +4399,603 @@ export type RunsCreateResponses = {
 };
 
 export type RunsCreateResponse = RunsCreateResponses[keyof RunsCreateResponses];
+
+export type IssuesListData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Only issues with this status.
+         */
+        status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    };
+    url: '/api/workspaces/{id}/issues';
+};
+
+export type IssuesListErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesListError = IssuesListErrors[keyof IssuesListErrors];
+
+export type IssuesListResponses = {
+    /**
+     * The issues.
+     */
+    200: IssueBoard;
+};
+
+export type IssuesListResponse = IssuesListResponses[keyof IssuesListResponses];
+
+export type IssuesCreateData = {
+    body: CreateIssue;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues';
+};
+
+export type IssuesCreateErrors = {
+    /**
+     * `bad_request`: Bad request. `cron_invalid`: Invalid cron expression. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `prompt_too_long`: Prompt too long. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `issue_exists`: Issue exists.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body. `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesCreateError = IssuesCreateErrors[keyof IssuesCreateErrors];
+
+export type IssuesCreateResponses = {
+    /**
+     * The new issue.
+     */
+    201: Issue;
+};
+
+export type IssuesCreateResponse = IssuesCreateResponses[keyof IssuesCreateResponses];
+
+export type IssuesDeleteData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: {
+        /**
+         * The revision you read; if the file has another one by now, 409 and nothing changes.
+         */
+        revision?: string;
+    };
+    url: '/api/workspaces/{id}/issues/{issueId}';
+};
+
+export type IssuesDeleteErrors = {
+    /**
+     * `bad_request`: Bad request. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `issue_changed`: Issue file changed.
+     */
+    409: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesDeleteError = IssuesDeleteErrors[keyof IssuesDeleteErrors];
+
+export type IssuesDeleteResponses = {
+    /**
+     * The issue as it was.
+     */
+    200: Issue;
+};
+
+export type IssuesDeleteResponse = IssuesDeleteResponses[keyof IssuesDeleteResponses];
+
+export type IssuesGetData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}';
+};
+
+export type IssuesGetErrors = {
+    /**
+     * `bad_request`: Bad request. `path_not_usable`: Path not usable. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesGetError = IssuesGetErrors[keyof IssuesGetErrors];
+
+export type IssuesGetResponses = {
+    /**
+     * The issue.
+     */
+    200: Issue;
+};
+
+export type IssuesGetResponse = IssuesGetResponses[keyof IssuesGetResponses];
+
+export type IssuesUpdateData = {
+    body: UpdateIssue;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}';
+};
+
+export type IssuesUpdateErrors = {
+    /**
+     * `bad_request`: Bad request. `cron_invalid`: Invalid cron expression. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `prompt_too_long`: Prompt too long. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `issue_changed`: Issue file changed.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesUpdateError = IssuesUpdateErrors[keyof IssuesUpdateErrors];
+
+export type IssuesUpdateResponses = {
+    /**
+     * The issue as changed.
+     */
+    200: Issue;
+};
+
+export type IssuesUpdateResponse = IssuesUpdateResponses[keyof IssuesUpdateResponses];
+
+export type IssuesCommentData = {
+    body: CreateComment;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}/comments';
+};
+
+export type IssuesCommentErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `issue_changed`: Issue file changed.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body. `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesCommentError = IssuesCommentErrors[keyof IssuesCommentErrors];
+
+export type IssuesCommentResponses = {
+    /**
+     * The comment.
+     */
+    201: IssueComment;
+};
+
+export type IssuesCommentResponse = IssuesCommentResponses[keyof IssuesCommentResponses];
+
+export type IssuesRunData = {
+    body?: never;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+        /**
+         * `wait=n`: answer when the run ends, or after n seconds, 1 to 60. Source: RFC 7240.
+         */
+        Prefer?: string;
+    };
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}/run';
+};
+
+export type IssuesRunErrors = {
+    /**
+     * `agent_not_enabled`: Agent not enabled. `agent_not_headless`: Agent cannot run headless. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `model_not_supported`: Agent cannot choose a model. `path_not_usable`: Path not usable. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `not_resumable`: Not resumable. `resume_busy`: Conversation busy.
+     */
+    409: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body. `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error. `run_not_recorded`: The run could not be recorded.
+     */
+    500: Problem;
+};
+
+export type IssuesRunError = IssuesRunErrors[keyof IssuesRunErrors];
+
+export type IssuesRunResponses = {
+    /**
+     * The run, which ended while `Prefer: wait` waited.
+     */
+    200: Run;
+    /**
+     * Accepted.
+     */
+    202: Run;
+};
+
+export type IssuesRunResponse = IssuesRunResponses[keyof IssuesRunResponses];
+
+export type IssuesScheduleData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: {
+        /**
+         * Fires to show, 1 to 100; default 5.
+         */
+        count?: number;
+    };
+    url: '/api/workspaces/{id}/issues/{issueId}/schedule';
+};
+
+export type IssuesScheduleErrors = {
+    /**
+     * `bad_request`: Bad request. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesScheduleError = IssuesScheduleErrors[keyof IssuesScheduleErrors];
+
+export type IssuesScheduleResponses = {
+    /**
+     * The schedule.
+     */
+    200: IssueSchedule;
+};
+
+export type IssuesScheduleResponse = IssuesScheduleResponses[keyof IssuesScheduleResponses];
 
 export type ServerHealthData = {
     body?: never;

@@ -151,6 +151,7 @@ function contextOf(nouns: Nouns, exchange: Exchange): Context {
     inbox: nouns.inbox,
     sessions: nouns.sessions,
     requests: nouns.requests,
+    issues: nouns.issues,
     probe: nouns.probe,
     // Made when it is asked for: most requests are answered before anyone could hang up.
     get signal() {

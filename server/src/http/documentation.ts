@@ -31,6 +31,7 @@ export const TAGS: Record<string, string> = {
   inbox: 'Results that last: what runs, sessions and the server leave for people.',
   sessions: 'Live agents that take one message after another.',
   requests: 'What live agents ask before they do it.',
+  issues: 'Markdown files of a workspace that may schedule themselves.',
   server: 'Health, metrics and this document.',
 }
 
@@ -94,7 +95,12 @@ export const RESPONSE_HEADERS: Record<string, Json> = {
 const SESSION = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
 const TASK = 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'
 const ENTRY = 'inb_01M7W3N1TT5V8Y0B3D6F9HKMPR'
-export const PARAMETER_EXAMPLES: Record<string, unknown> = { taskId: TASK, wsId: 'ws-news', agent: 'demo' }
+export const PARAMETER_EXAMPLES: Record<string, unknown> = {
+  taskId: TASK,
+  wsId: 'ws-news',
+  agent: 'demo',
+  issueId: 'pre-market-brief',
+}
 
 const WORKSPACE = {
   id: 'ws-news',
@@ -217,6 +223,63 @@ Object.assign(EXAMPLES, {
   ReplyInbox: { message: 'Check them against the limits of last year, too.' },
 })
 
+const WHEN = { kind: 'cron', cron: '30 8 * * 1-5', timezone: 'America/New_York' }
+const ISSUE_SUMMARY = {
+  wsId: 'ws-news',
+  issueId: 'pre-market-brief',
+  title: 'Pre-market brief',
+  status: 'todo',
+  priority: 'high',
+  when: WHEN,
+  agent: 'claude',
+  timeoutMs: 600_000,
+  overlap: 'skip',
+  catchUp: 'once',
+  comments: 1,
+  file: '.postern/issues/pre-market-brief.md',
+  revision: '5f0c2e51a7d3b946',
+  updatedAt: '2026-11-20T09:00:00.000Z',
+  nextFire: '2026-11-20T13:30:00.000Z',
+  health: 'ok',
+}
+const COMMENT = { at: '2026-11-20T09:13:05.000Z', author: 'ada', text: 'Skip it on holidays.' }
+Object.assign(EXAMPLES, {
+  Issue: { ...ISSUE_SUMMARY, body: 'Read positions.md and write reports/brief.md.\n', comments: [COMMENT] },
+  IssueBoard: {
+    issues: [ISSUE_SUMMARY],
+    problems: [
+      {
+        wsId: 'ws-news',
+        file: '.postern/issues/weekly.md',
+        line: 4,
+        message: 'when.cron: "61 9 * * *": minute 61 is outside 0-59',
+      },
+    ],
+  },
+  IssueComment: COMMENT,
+  IssueSchedule: {
+    wsId: 'ws-news',
+    issueId: 'pre-market-brief',
+    when: WHEN,
+    health: 'ok',
+    nextFires: ['2026-11-20T13:30:00.000Z', '2026-11-23T13:30:00.000Z'],
+    waiting: null,
+    lastFire: {
+      dueAt: '2026-11-19T13:30:00.000Z',
+      at: '2026-11-19T13:30:00.004Z',
+      taskId: TASK,
+      status: 'succeeded',
+      reason: null,
+      outcome: 'reported',
+    },
+    lastMiss: null,
+  },
+  SchedulePreview: { when: WHEN, fires: ['2026-11-20T13:30:00.000Z', '2026-11-23T13:30:00.000Z'] },
+  CreateIssue: { title: 'Pre-market brief', when: WHEN, body: 'Read positions.md and write reports/brief.md.' },
+  UpdateIssue: { status: 'done', revision: '5f0c2e51a7d3b946' },
+  CreateComment: { text: 'Skip it on holidays.', author: 'ada' },
+})
+
 /** For each code: an example of its `detail`, and what to do. */
 export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   bad_request: {
@@ -255,6 +318,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   path_not_usable: {
     detail: 'the path is not a directory',
     advice: 'Name an existing directory by its absolute path.',
+  },
+  cron_invalid: {
+    detail: '"61 9 * * *": minute 61 is outside 0-59',
+    advice: '`postern issue schedule --preview "0 9 * * 1-5"` shows when an expression would fire.',
   },
   idempotency_key_invalid: {
     detail: 'Idempotency-Key: 256 characters; the limit is 255',
@@ -299,6 +366,7 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     detail: 'the snapshot of "reports/risk.md" does not fit its SHA-256',
     advice: 'The entry itself stays readable; the bytes are lost.',
   },
+  issue_not_found: { detail: 'no issue "brief" in ws-news', advice: '`GET /api/issues` lists them.' },
   diff_not_available: { detail: 'the run has not ended', advice: 'Wait for the end; outside git there is no diff.' },
   method_not_allowed: {
     detail: 'DELETE is not possible here; possible: GET, HEAD, OPTIONS',
@@ -307,6 +375,14 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   not_acceptable: { detail: 'nothing that Accept names is available', advice: 'Accept what the operation documents.' },
   request_timeout: { detail: 'the body did not arrive within 30 s', advice: 'Send it again.' },
   workspace_exists: { detail: '`ws-news` exists', advice: 'Choose another id, or use the one that exists.' },
+  issue_exists: {
+    detail: 'there is an issue "brief" in ws-news',
+    advice: 'Choose another `issueId`, or change that one.',
+  },
+  issue_changed: {
+    detail: 'the file was changed since revision 5f0c2e51a7d3b946',
+    advice: 'Read the issue again, and send its new `revision`.',
+  },
   workspace_busy: { detail: '2 runs are at work in `ws-news`', advice: 'Wait for them, or cancel them.' },
   resume_busy: { detail: `that conversation runs in \`${TASK}\``, advice: 'Wait for that run to end.' },
   not_resumable: {
@@ -339,6 +415,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'Send `Content-Type: application/json`, not compressed.',
   },
   range_not_satisfiable: { detail: 'the output has 120 bytes', advice: 'Ask for a range inside `Content-Range`.' },
+  issue_invalid: {
+    detail: '.postern/issues/brief.md, line 4: when.cron: "61 9 * * *": minute 61 is outside 0-59',
+    advice: 'Correct the file in the workspace; `GET /api/issues` names every line that is wrong.',
+  },
   idempotency_mismatch: {
     detail: 'key "build-812" was used with another body',
     advice: 'A new request needs a new key.',

@@ -4,6 +4,7 @@ import { agentProcedures } from './procedures/agents.ts'
 import { channelProcedures, deliveryProcedures, keyProcedures } from './procedures/channels.ts'
 import { inboxProcedures } from './procedures/inbox.ts'
 import { requestProcedures } from './procedures/requests.ts'
+import { issueProcedures } from './procedures/issues.ts'
 import { runProcedures } from './procedures/runs.ts'
 import { sessionProcedures } from './procedures/sessions.ts'
 import { workspaceProcedures } from './procedures/workspaces.ts'
@@ -20,6 +21,7 @@ export const appRouter = router({
   keys: keyProcedures,
   sessions: sessionProcedures,
   requests: requestProcedures,
+  issues: issueProcedures,
 })
 export type AppRouter = typeof appRouter
 

@@ -4,6 +4,7 @@ import type { Agents } from '../agents/types.ts'
 import type { Channels } from '../channels/types.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Inbox } from '../inbox/types.ts'
+import type { Issues } from '../issues/types.ts'
 import type { AgentProbe, IdempotencyScope } from '../model.ts'
 import type { Requests } from '../requests/requests.ts'
 import type { Runs, Started } from '../runs/types.ts'
@@ -19,6 +20,7 @@ export interface Nouns {
   channels: Channels
   sessions: Sessions
   requests: Requests
+  issues: Issues
   /** Runs one fixed prompt with an agent. @throws DomainError `agent_not_found`, `agent_not_headless`, `capacity_reached` */
   probe(agentId: string, signal: AbortSignal): Promise<AgentProbe>
 }
@@ -48,6 +50,7 @@ export type Tag =
   | 'inbox'
   | 'sessions'
   | 'requests'
+  | 'issues'
   | 'server'
 
 /** One success answer. */

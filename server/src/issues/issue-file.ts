@@ -16,7 +16,7 @@ export interface FileError {
 
 /** An issue file as read. */
 export interface ParsedIssue extends Frontmatter {
-  /** Everything after the frontmatter, up to the first comment: the prompt, as it stands. */
+  /** Everything after the frontmatter, up to the first comment, without the end of its last line: the prompt. */
   body: string
   comments: IssueComment[]
 }
@@ -68,10 +68,12 @@ export function parseIssue(text: string): { issue: ParsedIssue } | { errors: Fil
   const wrong = checked.data?.when && checkWhen(checked.data.when)
   if (wrong) errors.push({ line: at(['when', wrong.key]), message: `when.${wrong.key}: ${wrong.message}` })
   const { body, comments } = readBody(text.slice(parts.bodyStart))
+  const complain = (message: string): void =>
+    void errors.push({ line: text.slice(0, parts.bodyStart).split('\n').length, message })
   if (body.length > LIMITS.promptUnits) {
-    const message = `the body has ${body.length} characters; the limit is ${LIMITS.promptUnits}`
-    errors.push({ line: text.slice(0, parts.bodyStart).split('\n').length, message })
+    complain(`the body has ${body.length} characters; the limit is ${LIMITS.promptUnits}`)
   }
+  if (checked.data?.when && !/\S/.test(body)) complain('a scheduled issue needs a body: it is the prompt')
   if (errors.length > 0 || !checked.success) return { errors: errors.toSorted((a, b) => a.line - b.line) }
   return { issue: { ...checked.data, body, comments } }
 }
@@ -107,7 +109,7 @@ export function newIssue(values: Record<string, unknown>, body: string): string 
   const lines = Object.entries(values)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => `${key}: ${inline(value)}\n`)
-  return `---\n${lines.join('')}---\n${body}${body === '' || body.endsWith('\n') ? '' : '\n'}`
+  return `---\n${lines.join('')}---\n${body}${body === '' ? '' : '\n'}`
 }
 
 function split(text: string): Parts | FileError {
@@ -167,8 +169,9 @@ function readBody(text: string): { body: string; comments: IssueComment[] } {
     else if (comments.length === 0) body += line
     else comments.at(-1)?.lines.push(line)
   }
-  // The empty line that `appendComment` puts before a comment is not part of what comes before it.
+  // Neither the end of the last line nor the empty line before a comment is part of what was said.
   if (comments.length > 0) body = body.replace(/\r?\n$/, '')
+  body = body.replace(/\r?\n$/, '')
   return { body, comments: comments.map(({ lines, ...comment }) => ({ ...comment, text: lines.join('').trim() })) }
 }
 
@@ -179,7 +182,7 @@ function setBody(text: string, body: string): string {
   const after = text.slice(parts.bodyStart)
   const comment = /^<!-- comment \S+ \S+ -->[ \t]*\r?$/m.exec(after)
   const first = comment && COMMENT_LINE.test(comment[0].replace(/\r$/, '')) ? comment.index : after.length
-  const whole = body === '' || body.endsWith('\n') ? body : body + end
+  const whole = body === '' ? '' : body + end
   const head = text.slice(0, parts.bodyStart)
   return (head.endsWith('\n') ? head : head + end) + whole + (first < after.length ? end : '') + after.slice(first)
 }

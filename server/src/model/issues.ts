@@ -62,6 +62,25 @@ const Every = z
   )
   .meta({ description: 'A span from `1s` to `366d`, counted from 1970-01-01T00:00:00Z.', example: '1h' })
 
+export const CronText = z
+  .string()
+  .regex(/^[\x20-\x7e]{1,200}$/, { error: 'must be 1 to 200 visible ASCII characters' })
+  .meta({ description: 'Five fields: minute, hour, day of month, month, day of week.', example: '30 8 * * 1-5' })
+
+export const TimeZoneName = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,64}$/, { error: 'must be an IANA time zone, such as Europe/Berlin' })
+  .meta({ description: 'IANA time zone of the expression; default `UTC`.', example: 'America/New_York' })
+
+/** Names the bytes of a file. */
+export const Revision = z
+  .string()
+  .regex(/^[0-9a-f]{16}$/)
+  .meta({
+    description: 'The revision you read; if the file has another one by now, 409 and nothing changes.',
+    example: '5f0c2e51a7d3b946',
+  })
+
 /** When an issue runs by itself. Whether a cron expression and a time zone exist is checked by `issues/schedule.ts`. */
 export const When = z
   .discriminatedUnion(
@@ -74,16 +93,8 @@ export const When = z
       z.strictObject({ kind: z.literal('every'), every: Every }),
       z.strictObject({
         kind: z.literal('cron'),
-        cron: z.string().min(1).max(200).meta({
-          description: 'Five fields: minute, hour, day of month, month, day of week.',
-          example: '30 8 * * 1-5',
-        }),
-        timezone: z
-          .string()
-          .min(1)
-          .max(64)
-          .meta({ description: 'IANA time zone; default `UTC`.', example: 'America/New_York' })
-          .optional(),
+        cron: CronText,
+        timezone: TimeZoneName.optional(),
       }),
     ],
     { error: 'must be {kind: at, at: …}, {kind: every, every: …} or {kind: cron, cron: …, timezone: …}' },
@@ -134,7 +145,7 @@ export const IssueFire = z
   .object({
     dueAt: z.iso.datetime().meta({ description: 'When it was due; with workspace and issue, its identity.' }),
     at: z.iso.datetime().meta({ description: 'When its run was accepted.' }),
-    taskId: TaskId.nullable(),
+    taskId: TaskId,
     status: RunStatus.nullable().meta({ description: 'How its run ended; null while it has not.' }),
     reason: z.string().nullable(),
     outcome: z.string().nullable(),
@@ -264,12 +275,7 @@ export type CreateIssue = z.infer<typeof CreateIssue>
 /** Body of `PATCH …/issues/{issueId}`: what is absent stays; null takes a key out of the file. */
 export const UpdateIssue = z
   .strictObject({
-    revision: z
-      .string()
-      .min(1)
-      .max(64)
-      .meta({ description: 'The revision you read; if the file has another one by now, 409 and nothing changes.' })
-      .optional(),
+    revision: Revision.optional(),
     title: Title.optional(),
     body: Body.optional(),
     when: When.nullable().optional(),
@@ -323,9 +329,8 @@ export const FireRow = z.object({
   id: z.string(),
   wsId: WorkspaceId,
   issueId: IssueId,
-  /** The schedule it was computed for, and whether it was at work: a change lets the past be. */
+  /** The schedule it was computed for, `null` while there is none at work: a change lets the past be. */
   schedule: z.string(),
-  active: z.boolean(),
   /** Due times up to and including this moment are settled. */
   settledUntil: z.iso.datetime(),
   waiting: IssueMiss.nullable(),

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import { isTerminal, RunRow, WorkspaceRow } from '../model.ts'
 import { GrantRow } from '../model/channels.ts'
 import { InboxRow } from '../model/inbox.ts'
+import { FireRow } from '../model/issues.ts'
 import { DeliveryRow, PermissionRequest, SessionRow } from '../model/sessions.ts'
 import { createArchive } from './archive.ts'
 import { createArchivedTable } from './archived-table.ts'
@@ -25,6 +26,8 @@ export interface Store {
   /** Inbox entries on disk that cannot be read, and why; the others are served. */
   damagedInbox: { id: string; detail: string }[]
   grants: Table<GrantRow>
+  /** How far each issue's schedule is settled. */
+  fires: Table<FireRow>
   claims: Claims
   /** Writes the state file and closes every journal. */
   close(): Promise<void>
@@ -130,6 +133,7 @@ export async function openStore(options: {
       endedAt: (entry) => entry.readAt,
       mayBeArchived: ({ readAt }) => readAt !== null,
     }),
+    fires: tables.table('fires', FireRow),
     damagedInbox,
     grants: tables.table('grants', GrantRow),
     claims: await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys }),

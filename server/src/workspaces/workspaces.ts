@@ -25,8 +25,10 @@ export function createWorkspaces(deps: {
   clock: Clock
   /** True while runs are at work or queued in a workspace. */
   busy: (wsId: string) => boolean
+  /** Told of a workspace that came or went. */
+  onChange?: (wsId: string) => void
 }): Workspaces {
-  const { table, claims, agents, dataDir, clock, busy } = deps
+  const { table, claims, agents, dataDir, clock, busy, onChange } = deps
   const directories = createDirectories({ dataDir, init: deps.git.init })
   /** Device of each directory as this server first saw it: between two starts of the machine they are numbered anew. */
   const devices = new Map<string, string>()
@@ -147,6 +149,7 @@ export function createWorkspaces(deps: {
         // A claim without its record: the server died in between, and this request finishes it.
         const named = claim?.recordId === undefined ? input : { ...input, id: claim.recordId }
         const row = await inTurn(() => register(named, async (id) => await claim?.commit(id)))
+        onChange?.(row.id)
         return { workspace: publicPart(row), replayed: false }
       } finally {
         claim?.release()
@@ -182,6 +185,7 @@ export function createWorkspaces(deps: {
         if (purge && row.managed) await directories.purge(row)
         await table.remove(id)
         devices.delete(id)
+        onChange?.(id)
         return publicPart(row)
       })
     },

@@ -1,0 +1,201 @@
+import { isoTime, type Clock } from '../clock.ts'
+import type { FireRow, IssueMiss, When } from '../model/issues.ts'
+import type { Table } from '../store/table.ts'
+import type { Fires, Verdict } from './fires.ts'
+import { activeWhen } from './health.ts'
+import type { LoadedIssue, Shelf } from './library.ts'
+import { latestDue, nextDue } from './schedule.ts'
+import type { IssueRef } from './types.ts'
+
+/** Milliseconds that a timer is set for at most: a sleep of the machine or a jump of its clock is noticed within it. */
+export const LONGEST_SLEEP_MS = 30_000
+/** Milliseconds after which a due time that nobody saw counts as missed, and `catchUp` decides. */
+export const LATE_MS = 60_000
+
+export const keyOf = ({ wsId, issueId }: IssueRef): string => `${wsId}/${issueId}`
+
+interface Entry {
+  loaded: LoadedIssue
+  when: When
+  row: FireRow
+  /** Wall time of the next fire; null: there is none. Of a fire that waits: `retryAt`. */
+  next: number | null
+  /** Monotonic time at which a fire that waits is tried again. */
+  retryAt: number | undefined
+  busy: boolean
+}
+
+/**
+ * Fires issues when they fall due. What it remembers is one row for each issue: up to when due times are settled, what
+ * waits, and how the last fire went. Source: docs/contract.md 5; decision 0022.
+ */
+export function createScheduler(deps: {
+  rows: Table<FireRow>
+  fires: Fires
+  clock: Clock
+  onError(message: string, error: unknown): void
+}) {
+  const { rows, fires, clock, onError } = deps
+  const entries = new Map<string, Entry>()
+  let wake = new AbortController()
+  const working = new Set<Promise<void>>()
+
+  const wakeUp = (): void => wake.abort()
+
+  /** The row as it has to be for a file that says this; the past is let be when the schedule is another than before. */
+  async function rowFor(loaded: LoadedIssue, when: When | undefined, since: number): Promise<FireRow | undefined> {
+    const { wsId, issueId } = loaded
+    const id = keyOf(loaded)
+    const schedule = JSON.stringify(when ?? null)
+    const row = await rows.get(id)
+    const now = clock.now()
+    // The file was written in this form no later than now: what fell due before that is not its own.
+    const written = (least: number): string => isoTime(Math.min(now, Math.max(least, Math.floor(loaded.updatedAtMs))))
+    if (!row) {
+      if (!when) return undefined
+      const settledUntil = written(since)
+      const fresh = { id, wsId, issueId, schedule, settledUntil }
+      const made: FireRow = { ...fresh, waiting: null, lastFire: null, lastMiss: null }
+      await rows.insert(made)
+      return made
+    }
+    if (row.schedule === schedule) return row
+    const patch = when ? { settledUntil: written(Date.parse(row.settledUntil)) } : {}
+    return await rows.update(id, { schedule, waiting: null, ...patch })
+  }
+
+  function plan(entry: Entry): void {
+    const { row, when } = entry
+    entry.next = row.waiting ? Date.parse(row.waiting.dueAt) : nextDue(when, Date.parse(row.settledUntil))
+    if (!row.waiting) entry.retryAt = undefined
+  }
+
+  /** Milliseconds until the entry wants something; not positive: now. */
+  function until(entry: Entry): number {
+    if (entry.busy || entry.next === null) return Infinity
+    return entry.retryAt === undefined ? entry.next - clock.now() : entry.retryAt - clock.monotonic()
+  }
+
+  async function settle(entry: Entry): Promise<void> {
+    const { loaded, when } = entry
+    const { row } = entry
+    const now = clock.now()
+    const dueAt = row.waiting ? Date.parse(row.waiting.dueAt) : latestDue(when, Date.parse(row.settledUntil), now)
+    if (dueAt === null) return plan(entry)
+    const isMissed = !row.waiting && now - dueAt > LATE_MS
+    const verdict: Verdict =
+      isMissed && loaded.issue.catchUp === 'skip'
+        ? { kind: 'miss', code: 'missed', detail: `noticed ${Math.round((now - dueAt) / 1000)} s late` }
+        : await fires.fire(loaded, dueAt)
+    const miss = (code: string, detail: string): IssueMiss => ({
+      dueAt: isoTime(dueAt),
+      at: isoTime(now),
+      code,
+      detail,
+    })
+    // What fell due while this one waited joins it.
+    const settledUntil = isoTime(latestDue(when, dueAt, clock.now()) ?? dueAt)
+    let patch: Partial<FireRow>
+    if (verdict.kind === 'wait') {
+      entry.retryAt = clock.monotonic() + verdict.retryMs
+      void verdict.over?.then(() => {
+        entry.retryAt = clock.monotonic()
+        wakeUp()
+      })
+      const { waiting } = row
+      if (waiting?.code === verdict.code && waiting.detail === verdict.detail) return
+      patch = { waiting: miss(verdict.code, verdict.detail) }
+    } else if (verdict.kind === 'miss') {
+      patch = { settledUntil, waiting: null, lastMiss: miss(verdict.code, verdict.detail) }
+    } else {
+      const { run } = verdict
+      const lastFire = {
+        dueAt: isoTime(dueAt),
+        at: run.createdAt,
+        taskId: run.taskId,
+        status: null,
+        reason: null,
+        outcome: null,
+      }
+      patch = { settledUntil, waiting: null, lastFire }
+    }
+    // Of a file that was changed meanwhile, its new row stands.
+    const updated = await rows.update(row.id, patch, { schedule: row.schedule })
+    if (updated) entry.row = updated
+    else if (patch.lastFire) entry.row = (await rows.update(row.id, { lastFire: patch.lastFire })) ?? entry.row
+    if (verdict.kind === 'fired') fires.attend(loaded, entry.row)
+    plan(entry)
+  }
+
+  function begin(entry: Entry): void {
+    entry.busy = true
+    const work = settle(entry)
+      .catch((error: unknown) => {
+        entry.retryAt = clock.monotonic() + LONGEST_SLEEP_MS
+        onError(`issue ${keyOf(entry.loaded)} could not be fired and is tried again`, error)
+      })
+      .finally(() => {
+        entry.busy = false
+        working.delete(work)
+        wakeUp()
+      })
+    working.add(work)
+  }
+
+  return {
+    /** The issues of one workspace as they are now. @param since when it was registered, in ms */
+    async shelve(wsId: string, { issues }: Shelf, since: number): Promise<void> {
+      const here = new Set<string>()
+      for (const loaded of issues) {
+        const key = keyOf(loaded)
+        const when = activeWhen(loaded)
+        const before = entries.get(key)
+        if (before?.loaded.revision === loaded.revision) {
+          here.add(key)
+          if (before.row.waiting) before.retryAt = undefined // what it waits for may have been put right
+          continue
+        }
+        const row = await rowFor(loaded, when, since)
+        if (!when || !row) continue
+        here.add(key)
+        const entry = before ?? { loaded, when, row, next: null, retryAt: undefined, busy: false }
+        Object.assign(entry, { loaded, when, row })
+        plan(entry)
+        entries.set(key, entry)
+      }
+      for (const [key, { loaded }] of entries) if (loaded.wsId === wsId && !here.has(key)) entries.delete(key)
+      wakeUp()
+    },
+
+    /** The workspace is gone, with its rows; or one issue was removed. */
+    async forget(what: { wsId: string; issueId?: string }): Promise<void> {
+      const where = { wsId: what.wsId, ...(what.issueId !== undefined && { issueId: what.issueId }) }
+      for (const row of await rows.list({ where })) {
+        entries.delete(row.id)
+        await rows.remove(row.id)
+      }
+    },
+
+    rowOf: (ref: IssueRef): Promise<FireRow | undefined> => rows.get(keyOf(ref)),
+
+    /** Sleeps until something is due, until the signal aborts; then waits for what is being decided. */
+    async run(signal: AbortSignal): Promise<void> {
+      signal.addEventListener('abort', () => {
+        wakeUp()
+      })
+      while (!signal.aborted) {
+        wake = new AbortController()
+        let shortest = LONGEST_SLEEP_MS
+        for (const entry of entries.values()) {
+          const ms = until(entry)
+          if (ms <= 0) begin(entry)
+          else shortest = Math.min(shortest, ms)
+        }
+        // A millisecond less would wake up just before the moment: timers are cut to whole ones.
+        await clock.sleep(Math.ceil(shortest), wake.signal).catch(() => undefined)
+      }
+      await Promise.all(working)
+    },
+  }
+}
+export type Scheduler = ReturnType<typeof createScheduler>
