@@ -1,19 +1,32 @@
-// Installs real coding agents at exact versions, for tests only: npm run agents:install -- codex pi
+// Installs real coding agents at exact versions, for tests only: npm run agents:install -- codex pi, or -- all (the free
+// ones; --with-claude adds claude).
 // They go below server/test/agents, are no dependency of anything, and are found there by server/test/real-agents.test.ts.
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const directory = fileURLToPath(new URL('../test/agents', import.meta.url))
 const { agents } = JSON.parse(readFileSync(`${directory}/package.json`, 'utf8'))
-const wanted = process.argv.slice(2)
+const PROPRIETARY = ['claude']
+const names = process.argv.slice(2)
+const free = Object.keys(agents).filter((name) => !PROPRIETARY.includes(name))
+// What is not free is installed by its name only.
+const wanted = names.flatMap((name) => (name === 'all' ? free : name === '--with-claude' ? ['claude'] : [name]))
 const unknown = wanted.filter((name) => !(name in agents))
 if (wanted.length === 0 || unknown.length > 0) {
   const known = Object.keys(agents).join(' ')
-  console.error(`${unknown.length > 0 ? `unknown: ${unknown.join(' ')}; ` : ''}name one or more of: ${known}`)
+  console.error(`${unknown.length > 0 ? `unknown: ${unknown.join(' ')}; ` : ''}name "all", or one or more of: ${known}`)
   process.exit(2)
 }
 if (wanted.includes('claude')) console.error('claude is proprietary software: its own terms apply.')
+// What is there stays: npm would remove what this call does not name.
+const present = Object.keys(agents).filter((name) => existsSync(`${directory}/node_modules/${packageOf(agents[name])}`))
+const all = [...new Set([...wanted, ...present])]
 // Install scripts stay off: the programs that have one also ship what it would fetch.
 const flags = ['--no-save', '--no-package-lock', '--no-audit', '--no-fund', '--ignore-scripts']
-execFileSync('npm', ['install', ...flags, ...wanted.map((name) => agents[name])], { cwd: directory, stdio: 'inherit' })
+execFileSync('npm', ['install', ...flags, ...all.map((name) => agents[name])], { cwd: directory, stdio: 'inherit' })
+
+/** The name of `@scope/name@1.2.3`. */
+function packageOf(pin) {
+  return pin.slice(0, pin.lastIndexOf('@'))
+}

@@ -57,7 +57,7 @@ export interface AgentDefinition {
   permissions: Record<PermissionLevel, Level>
   /** Keeps it quiet: no updates, no reports to its maker. */
   env: Environment
-  /** Its keys and addresses: they pass from the server's environment to this agent and to no other. */
+  /** Its keys, addresses and switches: they pass from the server's environment to this agent and to no other. */
   keyEnv: string[]
   /** Names the directory of its settings and logins; passes as well. */
   homeEnv?: string
