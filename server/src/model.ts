@@ -397,6 +397,8 @@ export const CommandAgentConfig = z.strictObject({
   title: z.string().min(1).max(100).optional(),
   /** Arguments that continue a conversation, with `{conversationId}` in them. Needs `output: "jsonl"`. */
   resume: z.array(z.string()).min(1).optional(),
+  /** Arguments that say what it may do without asking, with `{permissions}` in them: `ask`, `edit` or `full`. */
+  permissions: z.array(z.string()).min(1).optional(),
   /** Arguments that choose a model, with `{model}` in them. */
   model: z.array(z.string()).min(1).optional(),
 })

@@ -1,10 +1,17 @@
+import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { execa } from 'execa'
 import { describe, expect, test } from 'vitest'
+import { commandAgent } from '../src/agents/command.ts'
+import { systemClock } from '../src/clock.ts'
+import { ConfigFile } from '../src/config.ts'
+import { CommandAgentConfig, type Event, type Run } from '../src/model.ts'
 import { startTestServer, type TestServer } from './harness.ts'
+import { liveProgram } from './live-program.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
 
 /** Every example runs as a user would run it: a real server, the demo agent, no token pasted. */
 
@@ -76,6 +83,66 @@ describe('the examples', () => {
     const ran = await example(server, ['node', 'fan-out.ts', await server.workspace(), String(FAN_OUT)])
     expect(ran.exitCode, ran.stderr).toBe(0)
     expect(ran.stdout.match(/^headless_\w{26} succeeded \d+ ms$/gm)).toHaveLength(FAN_OUT)
+  })
+
+  describe('an agent of your own', () => {
+    const configOf = async (name: string): Promise<Record<string, Record<string, unknown>>> => {
+      const [, json = ''] = /```json\n([^]*?)```/.exec(await readFile(join(folder, name, 'README.md'), 'utf8')) ?? []
+      const here = json.replaceAll('/home/ada/postern/examples', folder)
+      return ConfigFile.parse(JSON.parse(here)).agents
+    }
+    const started = async (server: TestServer, body: object): Promise<Run> =>
+      (await server.call<Run>('POST', '/api/workspaces/ws-own/headless', { wait: true, ...body })).body
+
+    test('the least one answers what it is asked, as its page configures it', async () => {
+      await using server = await startTestServer({ config: { agents: await configOf('command-agent') } })
+      await server.workspace({ id: 'ws-own' })
+      const run = await started(server, { agent: 'least', prompt: 'how are you?' })
+      expect(run).toMatchObject({ status: 'succeeded', reason: null })
+      expect(run.result.text).toMatch(
+        /^You asked: how are you\?\nHere are \d+ files, and I am run headless_\w{26}\.\n$/,
+      )
+    })
+
+    test('the custom one uses its tools as far as its level goes, and says what it was not allowed', async () => {
+      await using server = await startTestServer({ config: { agents: await configOf('custom-agent') } })
+      await server.workspace({ id: 'ws-own', permissions: 'edit' })
+      const run = await started(server, { agent: 'librarian', prompt: 'Write an index' })
+      expect(run).toMatchObject({
+        status: 'succeeded',
+        result: { text: expect.stringMatching(/I wrote INDEX\.md\.$/) as string },
+      })
+      expect((await server.call('GET', `/api/headless/${run.taskId}/diff`)).text).toContain('INDEX.md')
+      await server.call('PATCH', '/api/workspaces/ws-own', { permissions: 'ask' }, { token: true })
+      const refused = await started(server, { agent: 'librarian', prompt: 'Write an index' })
+      expect(refused.result.text).toMatch(/I was not allowed to write INDEX\.md\.$/)
+      const { events } = (await server.call<{ events: Event[] }>('GET', `/api/headless/${refused.taskId}/events`)).body
+      expect(events.map(({ type }) => type)).toEqual(
+        expect.arrayContaining(['tool.started', 'permission.denied', 'tool.ended']),
+      )
+      expect(events.filter(({ type }) => type === 'log')).toEqual([])
+    })
+
+    test('and the same program holds a conversation over the protocol: it asks, writes and is canceled', async () => {
+      await using workspace = await temporaryDirectory()
+      const { librarian } = await configOf('custom-agent')
+      const agent = commandAgent('librarian', CommandAgentConfig.parse(librarian), systemClock)
+      const task = { cwd: workspace.path, permissions: 'ask', model: null } as const
+      const { program = '', args = [] } = agent.live?.compose(task, { programPath: '', conversationId: null }) ?? {}
+      const child = spawn(program, args, { cwd: workspace.path, stdio: 'pipe' })
+      const connect = agent.live?.connect
+      if (!connect) throw new Error('it holds no sessions')
+      await using live = liveProgram(child, connect)
+      expect(await live.connection.open(task, null)).toMatchObject({ canSteer: false })
+      const end = await live.connection.prompt('an index, please').ended
+      expect(end).toMatchObject({ status: 'completed', text: expect.stringMatching(/I wrote INDEX\.md\.$/) as string })
+      expect(live.asks).toMatchObject([{ title: 'write_file', kind: 'edit', input: { path: 'INDEX.md' } }])
+      live.answer.kind = 'never'
+      const second = live.connection.prompt('an index, please')
+      await eventually(() => live.asks.length === 2)
+      await live.connection.cancel()
+      expect((await second.ended).status).toBe('canceled')
+    })
   })
 
   test.skipIf(!curl)('curl: starts a run once though it asks twice, follows it and reads it', async () => {

@@ -86,6 +86,11 @@ describe('a configured agent', () => {
     expect(house({ a: config }).table.find('a')).toMatchObject({ resume: true, models: true, hasModel: true })
   })
 
+  test('is told its permission level, where it wants to be', () => {
+    const config = { command: ['agent'], permissions: ['--may={permissions}'] }
+    expect(compose({ a: config }, 'a', { permissions: 'ask' })?.args).toEqual(['--may=ask'])
+  })
+
   test('is judged by its exit code, or by its record where it says so', () => {
     const agents = { a: { command: ['a'], output: 'jsonl' }, b: { command: ['b'], output: 'jsonl', end: 'record' } }
     const { table } = house(agents)

@@ -14,7 +14,7 @@ import { connectAcp } from './live/acp.ts'
  */
 export function commandAgent(id: string, config: CommandAgentConfig, clock: Clock): Agent {
   const [program = '', ...fixed] = config.command
-  const { prompt, output, end, resume, model, acp } = config
+  const { prompt, output, end, resume, model, permissions, acp } = config
 
   function fill(template: string[] | undefined, name: string, value: string | null): string[] {
     return template && value !== null ? template.map((text) => text.replaceAll(`{${name}}`, () => value)) : []
@@ -22,6 +22,7 @@ export function commandAgent(id: string, config: CommandAgentConfig, clock: Cloc
   function args(task: HeadlessTask): string[] {
     return [
       ...fixed,
+      ...fill(permissions, 'permissions', task.permissions),
       ...fill(model, 'model', task.model),
       ...fill(resume, 'conversationId', task.conversationId),
       ...(prompt === 'argument' ? ['--', task.prompt] : []),
