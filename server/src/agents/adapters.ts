@@ -1,7 +1,7 @@
 import { decodeClaude, decodeQwenStderr } from './decoders/claude.ts'
 import { decodeCodex } from './decoders/codex.ts'
 import { decodeGemini, decodeGeminiStderr } from './decoders/gemini.ts'
-import { decodeOpencode } from './decoders/opencode.ts'
+import { decodeOpencode, decodeOpencodeStderr } from './decoders/opencode.ts'
 import { decodePi } from './decoders/pi.ts'
 import type { AgentDefinition } from './definition.ts'
 
@@ -100,6 +100,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     verified: '1.18.33',
     versionArgs,
     decode: decodeOpencode,
+    decodeStderr: decodeOpencodeStderr,
     args: ['run', '--format', 'json', ':permissions', ':model', ':resume'],
     model: ['-m', '{model}'],
     resume: ['-s', '{conversationId}'],

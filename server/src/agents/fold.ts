@@ -18,6 +18,10 @@ export interface Folded {
   readonly end: { ok: boolean; error?: { kind: FailureKind; message: string } } | undefined
   /** An error that the agent would go on repeating. */
   readonly fatal: { kind: FailureKind; message: string } | undefined
+  /** The limit that the agent last waited for, while it has done nothing since. */
+  readonly waiting: { resetsAt?: string } | undefined
+  /** Name of the tool that was last refused. */
+  readonly deniedTool: string | null
   /** Name of the tool that is at work, of several the one that began last. */
   readonly openTool: string | null
 }
@@ -36,6 +40,8 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
   let usage: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
   let end: Folded['end']
   let fatal: Folded['fatal']
+  let waiting: Folded['waiting']
+  let deniedTool: string | null = null
   let streaming = false
 
   return {
@@ -58,6 +64,12 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
       get fatal() {
         return fatal
       },
+      get waiting() {
+        return waiting
+      },
+      get deniedTool() {
+        return deniedTool
+      },
       get openTool() {
         return [...tools.values()].at(-1) ?? null
       },
@@ -71,14 +83,22 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
           if (event.delta && streaming) reply.append(event.text)
           else reply.replace(event.text)
           streaming = event.delta === true
+          waiting = undefined
           break
         case 'tool.started':
           if (tools.size >= MAX_OPEN_TOOLS) tools.clear()
           tools.set(event.toolCallId, event.name)
+          waiting = undefined
           streaming = false // a delta after a tool begins a new message
           break
         case 'tool.ended':
           tools.delete(event.toolCallId)
+          break
+        case 'agent.waiting':
+          waiting = event.resetsAt === undefined ? {} : { resetsAt: event.resetsAt }
+          break
+        case 'permission.denied':
+          deniedTool = event.name
           break
         case 'agent.retry':
           if (event.fatal) {

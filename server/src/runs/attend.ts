@@ -157,7 +157,11 @@ export function createAttendant(deps: AttendDeps) {
     async function hear(lines: Line[]): Promise<void> {
       const { decodeStderr } = agent.headless ?? {}
       if (!decodeStderr) return
-      for (const line of lines) if (!line.tooLong) for (const event of decodeStderr(line.text)) await show(event)
+      for (const event of lines.flatMap((line) => (line.tooLong ? [] : decodeStderr(line.text)))) {
+        fold.add(event)
+        await show(event)
+      }
+      if (fold.state.fatal) supervised.stop('fatal')
     }
     async function tellUnstored({ dropped, end }: LineFilter): Promise<void> {
       if (end().length > 0) await stdout.write(end())

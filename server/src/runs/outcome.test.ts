@@ -44,6 +44,28 @@ test('an agent that is not logged in says what to do, however much it complains'
   expect(found.detail).toHaveLength(500)
 })
 
+test('a run that failed says what to do about it, where that can be known', () => {
+  const waiting: AgentEvent = { type: 'agent.waiting', kind: 'rate_limit', resetsAt: '2027-01-15T08:00:00.000Z' }
+  expect(verdict({}, [bad('rate_limit')]).detail).toBe('rate_limit it was; retry the run once the limit is over')
+  expect(verdict({}, [waiting, bad('rate_limit')]).detail).toBe(
+    'rate_limit it was; the limit is over at 2027-01-15T08:00:00.000Z',
+  )
+  expect(verdict({ reason: 'timed_out' }, [waiting]).detail).toBe(
+    "stopped after 1000 ms, while the agent waited for a limit of its model's service that is over at 2027-01-15T08:00:00.000Z",
+  )
+  const words: AgentEvent = { type: 'agent.message', text: 'on it' }
+  expect(verdict({ reason: 'timed_out' }, [waiting, words]).detail).toBe('stopped after 1000 ms')
+  expect(verdict({}, [bad('provider')]).detail).toContain('retry the run')
+  const denied: AgentEvent = { type: 'permission.denied', name: 'bash' }
+  expect(verdict({}, [denied]).detail).toMatch(/not allowed to use bash: the workspace's `permissions`/)
+})
+
+test('a complaint is told without its colours', () => {
+  expect(verdict({ exitCode: 1 }, [], true, '\u001b[91m\u001b[1mError: \u001b[0mno such thing').detail).toBe(
+    'exited with 1 without a result: Error: no such thing',
+  )
+})
+
 describe('a run failed', () => {
   test('by the error of its record, whatever it exited with', () => {
     const reasons = (['auth', 'rate_limit', 'provider', 'agent'] as const).map(

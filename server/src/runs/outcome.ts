@@ -22,6 +22,17 @@ const REASONS: Record<FailureKind, RunReason> = {
   agent: 'agent_error',
 }
 
+/** What a caller can do about it. */
+const ADVICE: Partial<Record<RunReason, string>> = {
+  rate_limited: 'retry the run once the limit is over',
+  provider_error: "the model's service failed, not the agent: retry the run",
+}
+const UNKNOWN_CONVERSATION =
+  /no (saved )?(conversation|session|rollout) found|(session|conversation) not found|invalid session/i
+/** Colours and the like, which some programs print whatever the terminal. */
+// eslint-disable-next-line no-control-regex
+const ESCAPES = /\u001b\[[0-9;]*[A-Za-z]/g
+
 /**
  * A run succeeded if and only if its program exited with 0 and, where the agent ends with a record, that was seen and
  * carried no error; or it was seen without error and the program merely stayed. Who ended the program early decides first.
@@ -35,11 +46,26 @@ export function judge(input: {
   stderr: string
   timeoutMs: number
   idleTimeoutMs: number | null
+  /** True when it was to continue a conversation. */
+  resumes?: boolean
 }): Verdict {
   const { exit, folded, endsWithRecord, stderr } = input
   const failed = (reason: RunReason, detail: string): Verdict => {
-    const next = reason === 'agent_not_logged_in' && input.loginHint ? `; ${input.loginHint}` : ''
+    const advice = adviceFor(reason, detail)
+    const next = advice === undefined ? '' : `; ${advice}`
     return { status: 'failed', reason, detail: detail.slice(0, DETAIL_CHARACTERS - next.length) + next }
+  }
+  function adviceFor(reason: RunReason, detail: string): string | undefined {
+    if (reason === 'agent_not_logged_in') return input.loginHint
+    if (reason === 'rate_limited' && folded.waiting?.resetsAt) return `the limit is over at ${folded.waiting.resetsAt}`
+    if (input.resumes && UNKNOWN_CONVERSATION.test(detail)) return 'leave `resume` out to begin a new conversation'
+    if (folded.deniedTool !== null && reason === 'no_result')
+      return `it was not allowed to use ${folded.deniedTool.slice(0, 100)}: the workspace's \`permissions\` say how far it may go`
+    return ADVICE[reason]
+  }
+  const waited = folded.waiting ? `, while the agent waited for a limit of its model's service${untilWhen()}` : ''
+  function untilWhen(): string {
+    return folded.waiting?.resetsAt === undefined ? '' : ` that is over at ${folded.waiting.resetsAt}`
   }
   const inTool = folded.openTool === null ? '' : `, in tool ${folded.openTool.slice(0, 100)}`
   const reported = folded.fatal ?? folded.end?.error
@@ -53,12 +79,16 @@ export function judge(input: {
         detail: 'the server was stopped while the run was at work',
       }
     case 'timed_out':
-      return { status: 'timed_out', reason: 'timeout', detail: `stopped after ${input.timeoutMs} ms${inTool}` }
+      return {
+        status: 'timed_out',
+        reason: 'timeout',
+        detail: `stopped after ${input.timeoutMs} ms${waited || inTool}`,
+      }
     case 'idle':
       return {
         status: 'timed_out',
         reason: 'idle',
-        detail: `stopped after ${input.idleTimeoutMs} ms without a sign of life${inTool}`,
+        detail: `stopped after ${input.idleTimeoutMs} ms without a sign of life${waited || inTool}`,
       }
     case 'output_limit':
       return failed('output_limit', `stopped after ${MAX_OUTPUT_BYTES} bytes of output`)
@@ -83,7 +113,10 @@ export function judge(input: {
 
 /** The first line that speaks of an error (the last is often a backtrace), or of a known failure, or the last one. */
 function complaint(stderr: string): string {
-  const lines = stderr.split('\n').filter((line) => line.trim() !== '')
+  const lines = stderr
+    .replaceAll(ESCAPES, '')
+    .split('\n')
+    .filter((line) => line.trim() !== '')
   const telling =
     lines.find((line) => /error/i.test(line)) ?? lines.find((line) => failureKind(line) !== 'agent') ?? lines.at(-1)
   return (telling ?? '').trim()

@@ -75,6 +75,7 @@ export function createWorker(
         stderr,
         timeoutMs: row.timeoutMs,
         idleTimeoutMs: row.idleTimeoutMs,
+        resumes: conversationId !== null,
       })
       if (done.mismatch) verdict = { status: 'failed', reason: 'resume_mismatch', detail: done.mismatch }
     } catch (error) {

@@ -34,7 +34,9 @@ export const decodeCodex = lineDecoder((record) => {
 function trouble(message: string): AgentEvent {
   const [, attempt, of] = /(\d+)\/(\d+)/.exec(message) ?? []
   if (attempt === undefined || of === undefined) return { type: 'log', message }
-  return again({ attempt: Number(attempt), of: Number(of), delayMs: delayIn(message), message })
+  // With a wrong key it would go on all the same.
+  const fatal = /\bstatus:? 40[13]\b/.test(message) ? true : undefined
+  return again({ attempt: Number(attempt), of: Number(of), delayMs: delayIn(message), message, fatal })
 }
 
 /** "Please try again in 1.5s", which is the service's own advice. */

@@ -45,5 +45,8 @@ export const decodeGemini = lineDecoder((record) => {
 export function decodeGeminiStderr(line: string): AgentEvent[] {
   const [, attempt, status] = /^Attempt (\d+) failed with status (\d{3})\. Retrying/.exec(line) ?? []
   if (attempt === undefined) return []
-  return [again({ attempt: Number(attempt), status: Number(status), message: line.slice(0, MESSAGE_CHARACTERS) })]
+  const fatal = status === '401' || status === '403' ? true : undefined
+  return [
+    again({ attempt: Number(attempt), status: Number(status), fatal, message: line.slice(0, MESSAGE_CHARACTERS) }),
+  ]
 }

@@ -44,3 +44,9 @@ function tool(part: Fields): AgentEvent[] {
     { type: 'tool.ended', toolCallId, isError, ...toolOutput(state['output'] ?? state['error']) },
   ]
 }
+
+/** stderr: "! permission requested: bash (echo hi); auto-rejecting". It ends the turn without an end. */
+export function decodeOpencodeStderr(line: string): AgentEvent[] {
+  const [, name, what] = /permission requested: (\S+) \((.{0,300}).*\); auto-rejecting/.exec(line) ?? []
+  return name === undefined ? [] : [{ type: 'permission.denied', name, message: `rejected: ${what}` }]
+}
