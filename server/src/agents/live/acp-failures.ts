@@ -44,6 +44,9 @@ export function errorInReply(reply: string): string | undefined {
   return /^\[API Error: ([\s\S]*)\]$/.exec(reply.trim())?.[1]
 }
 
+/** True for words that an agent put in the place of a reply when its model failed; to be asked when its turn failed. */
+export const isErrorText = (said: string): boolean => /^[^\n]{0,100}\bAPI Error: \d{3}\b/.test(said)
+
 /** What an agent said instead of an answer, of which JSON keeps only its sentence. */
 export function readable(message: string): string {
   try {

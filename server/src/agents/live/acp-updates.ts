@@ -108,13 +108,16 @@ export function createTranslator(onEvent: (event: AgentEvent) => void): Translat
     tool.started = true
     reply = createReply()
     speaking = false
-    const name = tool.name ?? (tool.kind === 'other' ? undefined : tool.kind) ?? tool.title ?? 'a tool'
+    const { title } = tool
+    const name = tool.name ?? (tool.kind === 'other' ? undefined : tool.kind) ?? title ?? 'a tool'
+    const given = isEmpty(tool.input) ? undefined : tool.input
     emit(
       compact<Extract<AgentEvent, { type: 'tool.started' }>>({
         type: 'tool.started',
         toolCallId: tool.id,
         name: name.slice(0, NAME_CHARACTERS),
-        input: isEmpty(tool.input) ? undefined : tool.input,
+        // gemini gives no input at all, and says the command in the title.
+        input: given ?? (title === undefined || title === name ? undefined : { title }),
       }),
     )
   }

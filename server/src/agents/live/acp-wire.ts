@@ -10,10 +10,15 @@ const LOG_CHARACTERS = 500
 export interface WireHandlers {
   /** One `session/update`, before the SDK sees it, which would drop the kinds it does not know. Decision 0018. */
   onUpdate(update: Fields): void
-  /** The agent asks something, whatever it is. */
-  onRequest(): void
-  /** @returns the id of the option; undefined: cancelled. Rejections count as cancelled. */
-  onPermission(params: Fields, signal: AbortSignal): Promise<string | undefined>
+  /** The agent asks something, whatever it is, in order with its updates. */
+  onRequest(request: Fields): void
+  /**
+   * The same request for a permission, checked; it may come later than what followed it.
+   *
+   * @param signal aborts when the agent takes its question back
+   * @returns the id of the option; undefined: cancelled. Rejections count as cancelled.
+   */
+  onPermission(id: unknown, params: Fields, signal: AbortSignal): Promise<string | undefined>
   /** The line with the prompt was handed over whole. */
   onPromptWritten(): void
   /** The answer to the prompt, as it came. */
@@ -78,8 +83,8 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
       return handlers.onUpdate(fields(fields(message['params'])['update']))
     }
     if (typeof method === 'string') {
-      if (id === undefined) return // a notification of its own, which we may ignore
-      handlers.onRequest()
+      if (id !== undefined) handlers.onRequest(message)
+      else if (method !== methods.protocol.cancelRequest) return // one of its own, which we may ignore
     } else if (!awaited.delete(id)) {
       return handlers.onLog(`an answer nobody awaits: ${line}`.slice(0, LOG_CHARACTERS))
     } else if (id === promptId) {
@@ -104,8 +109,8 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
   }
 
   const connection = client({ name: 'postern' })
-    .onRequest(methods.client.session.requestPermission, async ({ params, signal }) => {
-      const optionId = await handlers.onPermission(fields(params), signal).catch(() => undefined)
+    .onRequest(methods.client.session.requestPermission, async ({ requestId, params, signal }) => {
+      const optionId = await handlers.onPermission(requestId, fields(params), signal).catch(() => undefined)
       return { outcome: optionId === undefined ? { outcome: 'cancelled' } : { outcome: 'selected', optionId } }
     })
     .connect({ readable, writable })

@@ -13,7 +13,14 @@ import {
   type LiveTask,
   type TurnEnd,
 } from '../live.ts'
-import { countedNothing, errorInReply, failureOf, isUnknownConversation, readable } from './acp-failures.ts'
+import {
+  countedNothing,
+  errorInReply,
+  failureOf,
+  isErrorText,
+  isUnknownConversation,
+  readable,
+} from './acp-failures.ts'
 import { createTranslator } from './acp-updates.ts'
 import { openWire } from './acp-wire.ts'
 import { openTurn, type OpenTurn } from './turn.ts'
@@ -43,7 +50,8 @@ export interface AcpOptions {
  */
 export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptions): AgentConnection {
   const translator = createTranslator(handlers.onEvent)
-  const asked = new Set<AbortController>()
+  /** By the id of the request: what the agent has asked and was not answered. */
+  const asked = new Map<unknown, AbortController>()
   let turn: OpenTurn | undefined
   let sessionId = ''
   let updates = 0
@@ -57,11 +65,18 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
       updates++
       if (translator.update(update)) turn?.sign()
     },
-    onRequest: () => turn?.sign(),
+    onRequest({ id, method, params }) {
+      turn?.sign()
+      if (method !== methods.client.session.requestPermission) return
+      translator.asked(fields(fields(params)['toolCall']))
+      const own = new AbortController()
+      asked.set(id, own)
+      if (canceled) own.abort()
+    },
     onPermission: ask,
     onPromptWritten: () => turn?.wrote(),
     onPromptAnswer(answer) {
-      for (const each of asked) each.abort()
+      for (const each of asked.values()) each.abort()
       const result = 'result' in answer ? answer.result : {}
       const lastWords = translator.turn.text() // before tools that were left open are closed
       translator.finish(result)
@@ -70,25 +85,25 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
     onLog: (message) => handlers.onEvent({ type: 'log', message }),
     onGone(error) {
       gone = error
-      for (const each of asked) each.abort()
+      for (const each of asked.values()) each.abort()
       turn?.fail(error)
     },
   })
 
-  async function ask(params: Fields, signal: AbortSignal): Promise<string | undefined> {
+  async function ask(id: unknown, params: Fields, signal: AbortSignal): Promise<string | undefined> {
+    const own = asked.get(id)
+    // Its turn may be over: what follows a request is read before the request gets here.
+    if (!own || own.signal.aborted) return void asked.delete(id)
     const call = fields(params['toolCall'])
-    translator.asked(call)
-    if (canceled) return undefined
     const offered = items(params['options']).flatMap(({ optionId, name, kind }) => {
       const parsed = PermissionOption.safeParse({ id: optionId, name, kind })
       return parsed.success ? [parsed.data] : []
     })
     const title = text(call['title']) ?? 'a tool'
-    const own = new AbortController()
-    const either = AbortSignal.any([own.signal, signal])
     const withdrawn = Promise.withResolvers<undefined>()
-    either.addEventListener('abort', () => withdrawn.resolve(undefined), { once: true })
-    asked.add(own)
+    own.signal.addEventListener('abort', () => withdrawn.resolve(undefined), { once: true })
+    const withdraw = (): void => own.abort() // the agent takes its question back
+    signal.addEventListener('abort', withdraw, { once: true })
     try {
       const answered = handlers.onRequest(
         {
@@ -98,14 +113,15 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
           ...(call['rawInput'] !== undefined && { input: call['rawInput'] }),
           options: offered,
         },
-        either,
+        own.signal,
       )
       const chosen = await Promise.race([answered, withdrawn.promise])
-      const option = offered.find(({ id }) => id === chosen)
-      if (!option?.kind.startsWith('allow')) refused = title
+      const option = offered.find((each) => each.id === chosen)
+      if (!own.signal.aborted && !option?.kind.startsWith('allow')) refused = title
       return option?.id
     } finally {
-      asked.delete(own)
+      signal.removeEventListener('abort', withdraw)
+      asked.delete(id)
     }
   }
 
@@ -137,8 +153,12 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   }
 
   function endOfError(error: unknown, said: string): TurnEnd {
-    const failure = failureOf(error)
-    return canceled ? { status: 'canceled', text: said } : { status: 'failed', text: said, error: failure }
+    if (canceled) return { status: 'canceled', text: said }
+    const { kind, message } = failureOf(error)
+    // claude says the error as its own words as well, and there alone the reason of a bad key.
+    return isErrorText(said)
+      ? { status: 'failed', text: '', error: { kind, message: said } }
+      : { status: 'failed', text: said, error: { kind, message } }
   }
 
   /** @throws AgentRefused for an error that the agent answered with */
@@ -242,7 +262,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
     async cancel() {
       if (!turn?.isOpen) return
       canceled = true
-      for (const each of asked) each.abort()
+      for (const each of asked.values()) each.abort()
       await wire.notify(methods.agent.session.cancel, { sessionId })
     },
   }

@@ -235,7 +235,7 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
       if (!turn?.isOpen) return
       canceled = true
       for (const each of asked) each.abort()
-      await send({ type: 'abort' })
+      await send({ id: `c${++lastId}`, type: 'abort' }) // answered once the turn has ended
     },
   }
 }
