@@ -16,6 +16,8 @@ export const LIMITS = {
   listLimit: 200,
   defaultListLimit: 50,
   eventPageLimit: 1_000,
+  /** Levels of runs below the first: runs that are started by runs. */
+  runDepth: 4,
   metadataPairs: 16,
   metadataKeyUnits: 64,
   metadataValueUnits: 512,
@@ -69,6 +71,9 @@ export const Workspace = z
     permissions: PermissionLevel,
     onRequest: RequestPolicy,
     childWorkspaces: z.array(WorkspaceId).meta({ description: 'Workspaces in which runs from here may start runs.' }),
+    nudge: z
+      .boolean()
+      .meta({ description: 'A run that succeeded without reporting is asked to, in one more turn within its limit.' }),
     maxRuns: z.int().min(1).nullable().meta({ description: 'Most runs at once here; null: only the global capacity.' }),
     createdAt: iso('When it was registered.'),
   })
@@ -80,6 +85,7 @@ export const WorkspaceRow = Workspace.extend({
   /** Device and inode of the directory when it was registered, to notice that it was swapped (docs/security.md 5). */
   device: z.string(),
   inode: z.string(),
+  nudge: z.boolean().default(false),
 })
 export type WorkspaceRow = z.infer<typeof WorkspaceRow>
 
@@ -147,8 +153,9 @@ export const Trigger = z
     kind: z.enum(['api', 'channel', 'issue', 'run', 'inbox', 'probe']).meta({ description: 'What started the run.' }),
     grantId: z.string().nullable(),
     issueId: z.string().nullable(),
-    parentTaskId: z.string().nullable(),
     dueAt: z.iso.datetime().meta({ description: 'Of a fire of an issue: when it was due.' }).optional(),
+    parentTaskId: z.string().nullable().meta({ description: 'The run whose process started it.' }),
+    parentSessionId: z.string().optional().meta({ description: 'The session whose process started it.' }),
   })
   .meta({ id: 'Trigger' })
 export type Trigger = z.infer<typeof Trigger>
@@ -195,7 +202,8 @@ export const Run = z
     outcome: z.enum(['reported', 'silent', 'no_report']).nullable().meta({
       description: 'What it left for people: an Inbox entry, a declared silence, or nothing. Exit 0 is not an outcome.',
     }),
-    inboxIds: z.array(z.string()),
+    inboxIds: z.array(z.string()).meta({ description: 'Inbox entries it pushed, oldest first.' }),
+    silentWhy: z.string().nullable().meta({ description: 'Why it declared that there is nothing to report.' }),
     resumable: z.boolean().meta({ description: 'True when `resume` may name this run.' }),
     survivors: z
       .int()
@@ -222,6 +230,7 @@ export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resum
   acceptedAs: z.enum(['queued', 'running']),
   /** The agent's own name for the conversation, once it has said it. */
   conversationId: z.string().nullable(),
+  silentWhy: z.string().nullable().default(null),
   /** What the agent has counted in this conversation up to now, where its figures grow from run to run. */
   totals: Totals.optional(),
 })
@@ -287,6 +296,36 @@ export const CreateRun = z
   })
   .meta({ id: 'CreateRun' })
 export type CreateRun = z.infer<typeof CreateRun>
+
+const said = (description: string, example: string) =>
+  z
+    .string()
+    .min(1, { error: 'must not be empty' })
+    .refine((text) => text.length <= LIMITS.promptUnits, {
+      error: ({ input }) => `${String(input).length} characters; the limit is ${LIMITS.promptUnits}`,
+    })
+    .refine((text) => text === '' || /\S/.test(text), { error: 'must not be only white space' })
+    .refine((text) => text.isWellFormed() && !text.includes('\0'), {
+      error: 'must be well-formed text without NUL (U+0000)',
+    })
+    .meta({ maxLength: LIMITS.promptUnits, description, example })
+
+/** Body of `POST /api/headless/{taskId}/silent`. */
+export const SilentRun = z
+  .strictObject({
+    why: said(`Why there is nothing to report, 1 to ${LIMITS.promptUnits} characters.`, 'no position broke a rule'),
+  })
+  .meta({ id: 'SilentRun' })
+
+/** Body of `POST /api/headless/{taskId}/report`. */
+export const ReportRun = z
+  .strictObject({
+    message: said(
+      `News for the run that started this one, 1 to ${LIMITS.promptUnits} characters.`,
+      'half of them done',
+    ),
+  })
+  .meta({ id: 'ReportRun' })
 
 /** One numbered line of a run's log: `seq` from 1, no gaps. `type` is open-ended. */
 export const Event = z

@@ -10,9 +10,11 @@ import type { Config } from './config.ts'
 import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
 import { createHttp } from './http/app.ts'
+import { tellOfEnded } from './inbox/ended.ts'
 import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
 import { createIssues } from './issues/issues.ts'
 import { openKeyRing } from './keys/keys.ts'
+import { createProcessTokens } from './keys/process-tokens.ts'
 import type { Logger } from './log.ts'
 import type { ChannelLimits } from './model/channels.ts'
 import { openCgroups } from './process/cgroup.ts'
@@ -65,6 +67,8 @@ interface AgentProcess {
   command: Pick<Command, 'env' | 'passEnv'>
   /** Its `TMPDIR`. */
   temporary: string
+  /** Its key to the server. */
+  token?: string
 }
 
 /**
@@ -133,7 +137,30 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const git = createGit({ environment, binDirectory })
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
     const dispatch = createDispatch(config)
+    const pushedBy = (taskId: string, since: string): Promise<string[]> => inbox.pushedBy({ taskId }, since)
+    const inbox = createInbox({
+      table: store.inbox,
+      damaged: store.damagedInbox,
+      claims: store.claims,
+      events,
+      disk,
+      clock,
+      directory: inboxDirectory,
+      roots: async ({ wsId, taskId }) => {
+        if (wsId === null) return []
+        const own = taskId === null ? undefined : await realpath(worktreePath(taskId)).catch(() => undefined)
+        return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
+      },
+      continueRun: ({ wsId, resume, body, issueId, idempotency }) =>
+        runs.start({
+          wsId,
+          body: { prompt: body.message, resume, ...(body.timeoutMs !== undefined && { timeoutMs: body.timeoutMs }) },
+          ...(idempotency && { idempotency }),
+          trigger: { kind: 'inbox', grantId: null, issueId, parentTaskId: null },
+        }),
+    })
     const recovered = await recoverRuns({
+      pushedBy,
       runs: store.runs,
       events,
       processes,
@@ -167,12 +194,19 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     let url = ''
     const turns = createTurns({ clock })
-    const environmentOf = ({ taskId, wsId, command, temporary }: AgentProcess) =>
+    const processTokens = createProcessTokens()
+    const environmentOf = ({ taskId, wsId, command, temporary, token }: AgentProcess) =>
       agentEnvironment({
         server: environment,
         adapter: command.env,
         pass: command.passEnv ?? [],
-        own: { POSTERN_URL: url, POSTERN_RUN_ID: taskId, POSTERN_WORKSPACE_ID: wsId, TMPDIR: temporary },
+        own: {
+          POSTERN_URL: url,
+          POSTERN_RUN_ID: taskId,
+          POSTERN_WORKSPACE_ID: wsId,
+          TMPDIR: temporary,
+          ...(token !== undefined && { POSTERN_TOKEN: token }),
+        },
         binDirectory,
       })
     const worker = createWorker({
@@ -188,6 +222,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       temporaries,
       turns,
       environment: environmentOf,
+      mintToken: processTokens.mint,
+      pushedBy,
+      onEnded: (run) => tellOfEnded(inbox, run),
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
       worktreePath,
@@ -203,31 +240,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       clock,
       worker,
       runDirectory,
+      pushedBy,
       onError: onTrouble,
     })
 
-    const inbox = createInbox({
-      table: store.inbox,
-      damaged: store.damagedInbox,
-      claims: store.claims,
-      events,
-      disk,
-      clock,
-      directory: inboxDirectory,
-      roots: async ({ wsId, taskId }) => {
-        if (wsId === null) return []
-        const own = taskId === null ? undefined : await realpath(worktreePath(taskId)).catch(() => undefined)
-        return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
-      },
-      continueRun: ({ wsId, resume, body, issueId, idempotency }) =>
-        runs.start({
-          wsId,
-          body: { prompt: body.message, resume, ...(body.timeoutMs !== undefined && { timeoutMs: body.timeoutMs }) },
-          ...(idempotency && { idempotency }),
-          trigger: { kind: 'inbox', grantId: null, issueId, parentTaskId: null },
-        }),
-    })
     await inbox.mend()
+    for (const run of recovered.untold) await tellOfEnded(inbox, run)
 
     const requests = createRequests({ requests: store.requests, clock })
     await requests.recover()
@@ -298,6 +316,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       ...(options.channelLimits && { channelLimits: options.channelLimits }),
       isDraining: () => draining,
       runProcesses: () => processes.ofRuns(),
+      processTokens,
       probe: createProbe({
         agents,
         processes,

@@ -92,6 +92,7 @@ export function stable(text: string, places: { url?: string; dataDir?: string } 
   const { url, dataDir } = places
   return [
     [/headless_[0-9A-Z]{10,26}/g, nameOf],
+    [/inb_[0-9A-Z]{10,26}/g, '<entry>'],
     [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, '<time>'],
     [/\b[0-9a-f]{40}\b/g, '<sha>'],
     [/at [0-9a-f]{10}\b/g, 'at <sha>'],

@@ -49,7 +49,7 @@ describe('a run', () => {
       exitCode: 0,
       signal: null,
       survivors: 0,
-      outcome: null,
+      outcome: 'no_report',
     })
     expect(done.result).toEqual({ text: 'hello\n', truncated: false })
     const { body } = await on.call<{ events: Event[]; lastSeq: number }>('GET', `/api/headless/${done.taskId}/events`)
@@ -159,8 +159,10 @@ describe('a run', () => {
     expect(text).toContain(`POSTERN_RUN_ID=${body.taskId}\n`)
     expect(text).toContain(`POSTERN_WORKSPACE_ID=${wsId}\n`)
     expect(text).toContain(`POSTERN_URL=${on.url}\n`)
-    expect(text).not.toMatch(/canary|POSTERN_TOKEN|NODE_OPTIONS|npm_/)
-    expect(text).not.toContain(on.token)
+    expect(text).toContain('POSTERN_TOKEN=pstn_run1_[redacted]\n')
+    expect(text).not.toMatch(/canary|NODE_OPTIONS|npm_|pstn_adm1_/)
+    const names = text.split('\n').flatMap((line) => /^(POSTERN_\w+)=/.exec(line)?.[1] ?? [])
+    expect(names.toSorted()).toEqual(['POSTERN_RUN_ID', 'POSTERN_TOKEN', 'POSTERN_URL', 'POSTERN_WORKSPACE_ID'])
   })
 
   test('S10: works in the directory that was registered, not in one put in its place', async () => {

@@ -53,6 +53,7 @@ const workspace: Workspace = {
   permissions: 'edit',
   onRequest: 'ask',
   childWorkspaces: [],
+  nudge: false,
   maxRuns: null,
   createdAt: '2026-11-20T09:00:00.000Z',
 }
@@ -153,6 +154,8 @@ const BODIES: Record<string, unknown> = {
   'keys.rotate': {},
   'hook.knock': { message: 'x' },
   'hook.send': { message: 'x' },
+  'runs.silent': { why: 'nothing changed' },
+  'runs.report': { message: 'half way' },
   'inbox.push': { title: 'A result' },
   'inbox.mark': { all: true },
   'inbox.reply': { message: 'x' },
@@ -273,6 +276,12 @@ const OWN: Partial<Record<ErrorCode, (op: Op) => Promise<unknown>>> = {
   // Each from an address of its own: failures are counted by it.
   invalid_token: (op) => call(op, { token: 'x', headers: [`X-Forwarded-For: 192.0.2.${operations.indexOf(op)}`] }),
   token_required: (op) => call(op, { token: null }),
+  insufficient_scope: (op) => {
+    const stranger = { taskId: 'headless_01K00000000000000000000009', sessionId: null, wsId: 'ws-b' }
+    const { token } = http.mintToken(stranger)
+    const body = op.operation.operationId === 'inbox.push' ? { body: '{"title":"x","wsId":"ws-a"}' } : {}
+    return call(op, { token, ...body })
+  },
   host_not_allowed: (op) => call(op, { host: 'evil.example' }),
   origin_not_allowed: (op) => call(op, { headers: ['Origin: null'] }),
   headers_too_large: (op) => call(op, { headers: Array.from({ length: 100 }, (_, i) => `A${i}: 1`) }),

@@ -3,6 +3,7 @@ import { systemClock, type Clock } from '../src/clock.ts'
 import { ConfigFile, type Config } from '../src/config.ts'
 import { DomainError } from '../src/errors.ts'
 import { createHttp, type HttpDeps, type HttpLimits } from '../src/http/app.ts'
+import { createProcessTokens, type ProcessTokens } from '../src/keys/process-tokens.ts'
 import { createLogger, type LogLevel } from '../src/log.ts'
 import type { Event, Run, Workspace } from '../src/model.ts'
 import type { Inbox } from '../src/inbox/types.ts'
@@ -47,6 +48,7 @@ export const someRun: Run = {
   git: { baseSha: null, headSha: null, branch: null, filesChanged: 0, worktree: null },
   outcome: null,
   inboxIds: [],
+  silentWhy: null,
   resumable: false,
   survivors: 0,
   trigger: { kind: 'api', grantId: null, issueId: null, parentTaskId: null },
@@ -102,6 +104,9 @@ export function memoryRuns(
         if (page.length === 0) await news
       }
     },
+    children: (taskId) => Promise.resolve().then(() => [find(taskId)]),
+    silent: (taskId) => Promise.resolve().then(() => find(taskId)),
+    report: () => Promise.resolve({ to: TASK_ID }),
     output: () => Promise.resolve().then(unsupported),
     diff: () => Promise.resolve().then(unsupported),
     capacity: () => ({ running: isRunning ? 1 : 0, queued: 0, limit: 8 }),
@@ -343,6 +348,8 @@ export function memoryIssues(): Issues {
 }
 
 export interface TestHttp extends AsyncDisposable {
+  /** A key as an agent process gets one. */
+  mintToken: ProcessTokens['mint']
   url: string
   port: number
   dataDir: string
@@ -394,6 +401,7 @@ export async function startHttp(
     return value
   }
   const logged: string[] = []
+  const processTokens = createProcessTokens()
   const http = await createHttp({
     runs: { ...memoryRuns(), ...options.runs },
     workspaces: options.workspaces ?? {
@@ -412,6 +420,7 @@ export async function startHttp(
     issues: options.issues ?? memoryIssues(),
     agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),
+    processTokens,
     config,
     clock: options.clock ?? systemClock,
     log: createLogger({ level: options.level ?? 'debug', write: (line) => void logged.push(line) }),
@@ -427,6 +436,7 @@ export async function startHttp(
     port,
     dataDir: directory.path,
     token,
+    mintToken: processTokens.mint,
     logged,
     close: http.close,
     async [Symbol.asyncDispose]() {

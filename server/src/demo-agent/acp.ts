@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import type { Conversations } from './conversations.ts'
+import type { Door } from './door.ts'
 import { covers, isLevel, LEVELS, type Level, type Stage, type ToolCall } from './stage.ts'
 import { runTurn } from './turn.ts'
 
@@ -48,8 +49,9 @@ export async function serveAcp(options: {
   input: AsyncIterator<Buffer>
   faults: boolean
   conversations: Conversations
+  door: Door | undefined
 }): Promise<number> {
-  const { begun, input, faults, conversations } = options
+  const { begun, input, faults, conversations, door } = options
   const sessions = new Map<string, Session>()
   const asked = new Map<string, (answer: Message) => void>()
   const send = (message: Record<string, unknown>): void => {
@@ -107,6 +109,7 @@ export async function serveAcp(options: {
       root,
       home: conversations.home,
       faults,
+      door,
       signal,
       earlier: conversations.read(id) ?? [],
       say(text) {

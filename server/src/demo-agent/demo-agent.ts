@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { serveAcp } from './acp.ts'
 import { openConversations } from './conversations.ts'
+import { openDoor } from './door.ts'
 import { runHeadless } from './headless.ts'
 import { isLevel, LEVELS } from './stage.ts'
 
@@ -41,10 +42,11 @@ export async function runDemoAgent(argv: string[]): Promise<number> {
   }
   process.stdout.on('error', () => process.exit(1)) // nobody listens any more
 
+  const door = openDoor(process.env)
   const conversations = openConversations(process.env['DEMO_AGENT_HOME'])
   const input = process.stdin[Symbol.asyncIterator]() as AsyncIterator<Buffer>
   const first = acp ? { text: Buffer.alloc(0), isJsonRpc: true } : await firstLine(input)
-  if (first.isJsonRpc) return await serveAcp({ begun: first.text, input, faults, conversations })
+  if (first.isJsonRpc) return await serveAcp({ begun: first.text, input, faults, conversations, door })
   const rest = await drain(input)
   return await runHeadless({
     prompt: Buffer.concat([first.text, rest]).toString('utf8'),
@@ -52,6 +54,7 @@ export async function runDemoAgent(argv: string[]): Promise<number> {
     level,
     faults,
     conversations,
+    door,
   })
 }
 

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { Stage } from './stage.ts'
 import {
   findTodos,
@@ -63,6 +64,18 @@ export async function lookAround(stage: Stage): Promise<void> {
     },
   })
   const seen = `${count(found.files.length, 'file')} and ${count(found.todos.length, 'TODO')}`
+  if (stage.door) {
+    const { door } = stage
+    const title = `First look: ${seen.replace(' and', ',')}`
+    const documents = written.ok ? [join(root, REPORT)] : []
+    const body = written.ok ? `What I saw is in \`${REPORT}\`.\n\n${report}` : report
+    await stage.tool({
+      name: 'inbox_push',
+      input: { title },
+      needs: 'ask',
+      work: () => door.push({ title, body, documents }),
+    })
+  }
   const where = written.ok
     ? `What I saw is in ${REPORT}.`
     : `I could not write ${REPORT} (${written.output}); what I saw:\n\n${report}`

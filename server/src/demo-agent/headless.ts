@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Conversations } from './conversations.ts'
 import { rewriteCarelessly } from './faults.ts'
+import type { Door } from './door.ts'
 import { covers, type Level, type Stage, type ToolCall } from './stage.ts'
 import { runTurn } from './turn.ts'
 
@@ -19,8 +20,9 @@ export async function runHeadless(options: {
   level: Level
   faults: boolean
   conversations: Conversations
+  door: Door | undefined
 }): Promise<number> {
-  const { prompt, resume, level, faults, conversations } = options
+  const { prompt, resume, level, faults, conversations, door } = options
   const emit = (event: { type: string } & Record<string, unknown>): void => {
     process.stdout.write(`${JSON.stringify(event)}\n`)
   }
@@ -58,6 +60,7 @@ export async function runHeadless(options: {
     root: realpathSync(process.cwd()),
     home: conversations.home,
     faults,
+    door,
     signal: stop.signal,
     earlier,
     say(text) {

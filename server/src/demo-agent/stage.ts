@@ -1,4 +1,5 @@
 import type { Said } from './conversations.ts'
+import type { Door } from './door.ts'
 
 /** What may be done without asking: read only, edit files, or also run programs. */
 export const LEVELS = ['ask', 'edit', 'full'] as const
@@ -25,6 +26,8 @@ export interface Stage {
   /** Where the agent keeps its own state. */
   readonly home: string
   readonly faults: boolean
+  /** The server that started us; undefined: none did. */
+  readonly door: Door | undefined
   /** Aborts when the turn is canceled. */
   readonly signal: AbortSignal
   /** What was said before this turn. */

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Door } from './door.ts'
 import { FAULTS } from './faults.ts'
 import { lookAround } from './first-look.ts'
 import { goodEnding, wholeNumber, type Command, type Ending, type Level, type Stage } from './stage.ts'
@@ -20,6 +21,18 @@ const tool =
     const done = await stage.tool({ name, input: input(argument), needs, work: () => work(stage, argument) })
     stage.say(`${done.output}\n`)
   }
+
+/** A tool that speaks to the server that started us. */
+const atDoor = (name: string, work: (door: Door, argument: string) => Promise<string>): Command =>
+  tool(
+    name,
+    'ask',
+    (argument) => ({ text: argument }),
+    async ({ door }, argument) => {
+      if (!door) throw new Error('no server started me, so there is nobody to tell')
+      return await work(door, argument)
+    },
+  )
 
 const COMMANDS: Record<string, Command> = {
   '/files': tool(
@@ -90,6 +103,19 @@ const COMMANDS: Record<string, Command> = {
       return `the tests passed\n${done.output}`
     },
   ),
+  '/push': atDoor('inbox_push', (door, title) => door.push({ title, body: NO_MODEL, documents: [] })),
+  '/silent': atDoor('inbox_none', async (door, why) => {
+    await door.silent(why || 'told to be silent')
+    return 'declared that there is nothing to report'
+  }),
+  '/report': atDoor('report', async (door, message) => {
+    await door.report(message)
+    return 'reported'
+  }),
+  async '/no-report'(stage) {
+    await Promise.resolve()
+    stage.say('I report nothing and do not say why, as told.\n')
+  },
   async '/ask'(stage, question) {
     const answer = await stage.ask(question || 'May I?')
     const heard = {

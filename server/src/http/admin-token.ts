@@ -1,22 +1,8 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createHash, timingSafeEqual } from 'node:crypto'
 import { join } from 'node:path'
 import { ConfigError } from '../config.ts'
-import { checksum } from '../keys/checksum.ts'
+import { isTokenShaped, newToken } from '../keys/random-token.ts'
 import { createSecretFile, readSecretFile } from '../keys/secret-file.ts'
-
-const PREFIX = 'pstn_adm1_'
-const SHAPE = /^pstn_adm1_[A-Za-z0-9_-]{43}[0-9A-Za-z]{6}$/
-
-/** A new admin token: prefix, 32 random bytes as base64url, CRC-32 in base62 (for secret scanners, not for security). */
-export function newAdminToken(): string {
-  const body = PREFIX + randomBytes(32).toString('base64url')
-  return body + checksum(body)
-}
-
-/** True for a text that some server could have made as its admin token. */
-export function isAdminTokenShaped(text: string): boolean {
-  return SHAPE.test(text) && checksum(text.slice(0, -6)) === text.slice(-6)
-}
 
 /** A check against one token that takes the same time for every wrong one. */
 export function tokenCheck(token: string): (presented: string) => boolean {
@@ -40,7 +26,7 @@ export async function adminToken(dataDir: string, mayCreate: boolean): Promise<s
       `a bind that is not loopback needs an admin token, and ${path} does not exist: start once on 127.0.0.1 to make it`,
     )
   }
-  await createSecretFile(path, `${newAdminToken()}\n`)
+  await createSecretFile(path, `${newToken('pstn_adm1_')}\n`)
   const made = await read(path)
   if (made === undefined) throw new ConfigError(`${path} vanished while it was made`)
   return made
@@ -48,7 +34,7 @@ export async function adminToken(dataDir: string, mayCreate: boolean): Promise<s
 
 async function read(path: string): Promise<string | undefined> {
   const text = (await readSecretFile(path))?.trimEnd()
-  if (text !== undefined && !isAdminTokenShaped(text)) {
+  if (text !== undefined && !isTokenShaped('pstn_adm1_', text)) {
     throw new ConfigError(`${path} does not hold an admin token: remove it, and the next start on loopback makes one`)
   }
   return text

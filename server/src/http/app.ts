@@ -5,6 +5,7 @@ import ipaddr from 'ipaddr.js'
 import type { Clock } from '../clock.ts'
 import { ConfigError, isLoopbackHost, type Config } from '../config.ts'
 import { DomainError, type ErrorCode } from '../errors.ts'
+import type { ProcessTokens } from '../keys/process-tokens.ts'
 import type { Logger } from '../log.ts'
 import type { ChannelLimits } from '../model/channels.ts'
 import { adminToken } from './admin-token.ts'
@@ -23,6 +24,7 @@ import { pageRoutes } from './pages.ts'
 import { createPeers } from './peer.ts'
 import { PLAIN } from './plain.ts'
 import { rawProblem, send, sendJson, sendProblem, type Exchange } from './respond.ts'
+import { createScopeCheck } from './run-scope.ts'
 import type { Nouns } from './trpc.ts'
 
 export interface HttpLimits {
@@ -47,6 +49,7 @@ export interface HttpDeps extends Nouns {
   log: Logger
   version: string
   isDraining(): boolean
+  processTokens: Pick<ProcessTokens, 'find'>
   /** Processes that belong to runs at work; empty when none is. */
   runProcesses(): Set<number> | Promise<Set<number>>
   limits?: HttpLimits
@@ -73,6 +76,7 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
   const check = createCallerCheck({
     config,
     adminToken: token,
+    processTokens: deps.processTokens,
     peers,
     hasRuns: () => runs.capacity().running + deps.sessions.counts().live > 0,
   })
@@ -118,6 +122,7 @@ export async function createHttp(deps: HttpDeps): Promise<Http> {
       }),
     ],
     check,
+    createScopeCheck(deps),
   )
 
   const server = createServer({

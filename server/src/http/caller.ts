@@ -6,10 +6,16 @@ import { isLoopbackHost, type Config } from '../config.ts'
 import { DomainError } from '../errors.ts'
 import { tokenCheck } from './admin-token.ts'
 import type { HeaderFacts } from './headers.ts'
+import type { ProcessTokens } from '../keys/process-tokens.ts'
+import type { RunCaller } from './run-scope.ts'
 import { isLoopbackAddress, type createPeers, type Endpoints } from './peer.ts'
 
-/** Who calls. The name scopes idempotency keys. */
-export type Caller = 'admin' | 'local'
+/** Who calls: the operator, somebody on this machine, or an agent process with a token of its own. */
+export type Caller = 'admin' | 'local' | RunCaller
+
+/** The name of a caller, which scopes idempotency keys. */
+export const callerName = (caller: Caller): string =>
+  typeof caller === 'string' ? caller : (caller.taskId ?? caller.sessionId ?? caller.kind)
 
 /** Wrong tokens in 60 seconds, from one address, after which further wrong ones are refused with 429. */
 const MAX_FAILURES = 10
@@ -31,6 +37,8 @@ export interface CallerCheck {
 export function createCallerCheck(deps: {
   config: Pick<Config, 'host' | 'publicUrl' | 'trustedProxies' | 'requireToken'>
   adminToken: string
+  /** Tokens of agent processes; what they cover is judged with the route. */
+  processTokens: Pick<ProcessTokens, 'find'>
   peers: ReturnType<typeof createPeers>
   /** True while runs are at work: only then can a caller belong to one. */
   hasRuns(): boolean
@@ -38,7 +46,15 @@ export function createCallerCheck(deps: {
   /** The user this server runs as. */
   uid?: number
 }): CallerCheck {
-  const { config, adminToken, peers, hasRuns, platform = process.platform, uid = process.getuid?.() } = deps
+  const {
+    config,
+    adminToken,
+    processTokens,
+    peers,
+    hasRuns,
+    platform = process.platform,
+    uid = process.getuid?.(),
+  } = deps
   const isAdmin = tokenCheck(adminToken)
   const exemption = hasExemption(config)
   const failures = new RateLimiterMemory({ points: MAX_FAILURES, duration: FAILURE_WINDOW_SECONDS })
@@ -61,7 +77,7 @@ export function createCallerCheck(deps: {
     }
     throw new DomainError('invalid_token', 'the token in Authorization is not valid', {
       headers: { 'WWW-Authenticate': 'Bearer realm="postern", error="invalid_token"' },
-      hint: 'use the token in admin-token under the data directory, or none when calling locally',
+      hint: 'use the token in admin-token under the data directory, or none when calling locally; one of a run dies with it',
     })
   }
 
@@ -89,7 +105,10 @@ export function createCallerCheck(deps: {
     }
     if (authorization !== undefined) {
       const token = /^Bearer +([^\s]+)$/i.exec(authorization)?.[1]
-      return token !== undefined && isAdmin(token) ? 'admin' : refuse(socket, facts)
+      if (token === undefined) return refuse(socket, facts)
+      if (isAdmin(token)) return 'admin'
+      const holder = processTokens.find(token)
+      return holder ? { kind: 'run', ...holder } : refuse(socket, facts)
     }
     if (!isExempt) throw tokenRequired('this needs the admin token, also from a local caller')
     if (!exemption) throw tokenRequired('this server takes no caller without a token')

@@ -59,6 +59,7 @@ export function procedureRoutes(nouns: Nouns, stream: EventStream): Route[] {
       method: openapi.method,
       path: openapi.path,
       isExempt: rest.exempt,
+      runScope: rest.runScope,
       handle: (exchange, params, caller) =>
         source && wantsEventStream(exchange) ? follow(exchange, params) : call(exchange, params, caller),
     }
@@ -76,6 +77,7 @@ export function plainRoute<T>(
     method: openapi.method,
     path: openapi.path,
     isExempt: rest.exempt,
+    runScope: rest.runScope,
     handle: (exchange, params) =>
       handle(exchange, checked<T>({ input: operation.input, meta: operation }, shape, exchange, params)),
   }
@@ -113,7 +115,7 @@ async function callProcedure(
   else body = await readJsonBody(exchange)
   const input = gather(shape, params, exchange.search, body)
   const streams = path === 'runs.create' && wantsEventStream(exchange)
-  const context = contextOf(nouns, exchange)
+  const context = contextOf(nouns, exchange, caller)
   if (understands?.includes('Idempotency-Key')) context.idempotency = idempotencyOf(exchange, caller)
   if (understands?.includes('Prefer') && !streams) context.waitMs = waitOf(exchange)
   context.streams = streams
@@ -141,7 +143,7 @@ async function callProcedure(
   sendJson(exchange, status, value, headers)
 }
 
-function contextOf(nouns: Nouns, exchange: Exchange): Context {
+function contextOf(nouns: Nouns, exchange: Exchange, caller: Caller): Context {
   let hangUp: AbortController | undefined
   return {
     runs: nouns.runs,
@@ -152,6 +154,7 @@ function contextOf(nouns: Nouns, exchange: Exchange): Context {
     sessions: nouns.sessions,
     requests: nouns.requests,
     issues: nouns.issues,
+    caller,
     probe: nouns.probe,
     // Made when it is asked for: most requests are answered before anyone could hang up.
     get signal() {

@@ -20,6 +20,10 @@ export const INFO = {
     'The admin token, kept in `admin-token` under the data directory. Callers on the same machine and of the same user need none where an operation says so.',
 } as const
 
+/** The scheme of the tokens of agent processes, beside the operator's. */
+export const RUN_SECURITY =
+  'The token of one agent process, in its environment as `POSTERN_TOKEN`; void once the process has ended. `x-run-scope` says what of an operation it covers.'
+
 export const TAGS: Record<string, string> = {
   runs: 'One headless execution of one prompt each.',
   channels: 'Addresses that put a message into a live session: mint, look, revoke.',
@@ -113,6 +117,7 @@ const WORKSPACE = {
   permissions: 'edit',
   onRequest: 'ask',
   childWorkspaces: [],
+  nudge: false,
   maxRuns: null,
   createdAt: '2026-11-20T09:00:00.000Z',
 }
@@ -146,8 +151,9 @@ const RUN = {
     filesChanged: 1,
     worktree: null,
   },
-  outcome: null,
-  inboxIds: [],
+  outcome: 'reported',
+  inboxIds: [ENTRY],
+  silentWhy: null,
   resumable: true,
   survivors: 0,
   trigger: { kind: 'api', grantId: null, issueId: null, parentTaskId: null },
@@ -162,6 +168,10 @@ export const EXAMPLES: Record<string, unknown> = {
   RunList: { tasks: [RUN], nextCursor: null, capacity: { running: 0, queued: 0, limit: 8 } },
   EventPage: { events: [MESSAGE], nextAfter: 7, lastSeq: 12 },
   CreateRun: { prompt: 'Summarise what changed since yesterday.', agent: 'demo', timeoutMs: 600_000 },
+  RunChildren: { tasks: [RUN] },
+  RunReported: { to: TASK },
+  SilentRun: { why: 'no position broke a rule' },
+  ReportRun: { message: 'half of them done' },
   Workspace: WORKSPACE,
   WorkspaceList: { workspaces: [WORKSPACE] },
   CreateWorkspace: { tag: 'news', path: '/home/ada/news', agents: ['claude', 'demo'] },
@@ -344,7 +354,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     detail: 'requests from other web pages are refused',
     advice: 'Call from a program, not from a page of another origin. There is no CORS.',
   },
-  insufficient_scope: { detail: 'the token does not cover this', advice: 'Use a token that covers it.' },
+  insufficient_scope: {
+    detail: 'the token of a run does not cover this',
+    advice: 'Use the admin token; the token of a run covers what the operation says of it, and no more.',
+  },
   not_found: { detail: 'no such path', advice: '`/docs` lists every path.' },
   workspace_not_found: {
     detail: 'no workspace `ws-newz`. Nearest: `ws-news`',
@@ -390,6 +403,15 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'Name a run whose `resumable` is true, or start a new one.',
   },
   not_retryable: { detail: 'the run has not ended', advice: 'Wait for the end, or cancel it.' },
+  run_ended: { detail: `\`${TASK}\` is not at work any more`, advice: 'Only a run at work can say this.' },
+  no_parent: {
+    detail: `nobody who could be reported to started \`${TASK}\``,
+    advice: 'Push to the Inbox instead.',
+  },
+  nested_too_deep: {
+    detail: `the run would stand 5 levels below the first; the limit is ${LIMITS.runDepth}`,
+    advice: 'Let a run nearer to the first one start it.',
+  },
   steer_not_supported: {
     detail: '`demo` cannot take a message in mid-turn',
     advice: 'Send it with `delivery` `queue`, or `interrupt`.',

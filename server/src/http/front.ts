@@ -4,6 +4,7 @@ import { TrieRouter } from 'hono/router/trie-router'
 import { DomainError } from '../errors.ts'
 import type { Caller, CallerCheck } from './caller.ts'
 import { send, type Exchange } from './respond.ts'
+import type { RunScope, ScopeCheck } from './run-scope.ts'
 
 /** A method on a path, who may use it, and what it does. */
 export interface Route {
@@ -12,6 +13,8 @@ export interface Route {
   path: string
   /** True: local callers need no token. */
   isExempt: boolean
+  /** What of it the token of an agent process covers; undefined: nothing. */
+  runScope?: RunScope | undefined
   /** Answers the exchange, or throws what it is to be answered with. */
   handle(exchange: Exchange, params: Record<string, string>, caller: Caller): Promise<void> | void
 }
@@ -21,9 +24,13 @@ const METHODS = ['GET', 'POST', 'PATCH', 'PUT', 'DELETE']
 
 /**
  * The way from an exchange that passed the gate to its route: 404 for an unknown path, 405 with `Allow` for another
- * method, HEAD from GET, OPTIONS; then who calls, then the route.
+ * method, HEAD from GET, OPTIONS; then who calls and what their token covers, then the route.
  */
-export function createFront(routes: Route[], check: CallerCheck): (exchange: Exchange) => Promise<void> {
+export function createFront(
+  routes: Route[],
+  check: CallerCheck,
+  checkScope: ScopeCheck,
+): (exchange: Exchange) => Promise<void> {
   // Hono's routers without Hono: they see method and path; requests and answers stay Node's own.
   const router = new SmartRouter<Route>({ routers: [new RegExpRouter(), new TrieRouter()] })
   for (const route of routes.toSorted(literalFirst)) {
@@ -46,8 +53,10 @@ export function createFront(routes: Route[], check: CallerCheck): (exchange: Exc
     if (!first) return send(exchange, 204, { Allow: otherwise(exchange) }, '')
     const [route, params] = first
     const found = check(request.socket, facts, route.isExempt)
-    const caller = typeof found === 'string' ? found : await found
-    await route.handle(exchange, decoded(params, values), caller)
+    const caller = found instanceof Promise ? await found : found
+    const named = decoded(params, values)
+    if (typeof caller !== 'string') await checkScope(caller, route.runScope, named)
+    await route.handle(exchange, named, caller)
   }
 }
 

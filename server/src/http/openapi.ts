@@ -9,11 +9,13 @@ import {
   PROBLEMS,
   REQUEST_HEADERS,
   RESPONSE_HEADERS,
+  RUN_SECURITY,
   TAGS,
 } from './documentation.ts'
 import { PLAIN, type PlainOperation } from './plain.ts'
 import { Problem, problemOf } from './problem.ts'
 import { appRouter, mountables } from './router.ts'
+import { SCOPE_TEXT } from './run-scope.ts'
 import type { Answer, Meta, Rest } from './trpc.ts'
 
 type Json = Record<string, unknown>
@@ -72,6 +74,7 @@ export function openApiDocument(version: string): OpenApiDocument {
     securitySchemes: {
       bearer: { type: 'http', scheme: 'bearer', description: INFO.security },
       channel: { type: 'http', scheme: 'bearer', description: INFO.channelSecurity },
+      runToken: { type: 'http', scheme: 'bearer', description: RUN_SECURITY },
     },
     defs: { Problem, ...plainComponents() },
     paths: plainPaths(),
@@ -140,6 +143,9 @@ function plainComponents(): Record<string, z.ZodType> {
 function complete(operation: Operation, rest: Rest, schemas: Record<string, Json>): void {
   const json = (operation.responses['200']?.['content'] as Json | undefined)?.['application/json'] as Json | undefined
   operation.security = securityOf(rest)
+  if (rest.runScope !== undefined) operation['x-run-scope'] = rest.runScope
+  if (rest.runScope !== undefined && rest.runScope !== 'anyone')
+    operation.description = [operation.description, SCOPE_TEXT[rest.runScope]].filter(Boolean).join(' ')
   operation.parameters = [...(operation.parameters ?? []), ...(rest.headers ?? []).map(headerParameter)]
   for (const parameter of operation.parameters) {
     const schema = parameter['schema'] as Json | undefined
@@ -169,15 +175,16 @@ function complete(operation: Operation, rest: Rest, schemas: Record<string, Json
       ...(rest.hookToken === undefined ? [...ANYWHERE, ...CALLER] : ANYWHERE),
       ...(body ? WITH_BODY : []),
       ...(takesInput(operation) ? ['validation_failed' as const] : []),
+      ...(rest.runScope === 'anyone' || rest.hookToken !== undefined ? [] : ['insufficient_scope' as const]),
       ...rest.errors,
     ]),
   }
 }
 
-function securityOf({ exempt, hookToken }: Rest): Json[] {
+function securityOf({ exempt, hookToken, runScope }: Rest): Json[] {
   if (hookToken === 'path') return []
   if (hookToken === 'header') return [{ channel: [] }]
-  return exempt ? [{}, { bearer: [] }] : [{ bearer: [] }]
+  return [...(exempt ? [{}] : []), { bearer: [] }, ...(runScope === undefined ? [] : [{ runToken: [] }])]
 }
 
 const takesInput = (operation: Operation): boolean =>

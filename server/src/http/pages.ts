@@ -67,6 +67,7 @@ const open = (path: string, handle: (exchange: Exchange) => Promise<void>): Rout
   method: 'GET',
   path,
   isExempt: true,
+  runScope: 'anyone',
   handle,
 })
 

@@ -107,6 +107,7 @@ export const PLAIN = {
       },
       errors: ['run_not_found', 'log_retired', 'range_not_satisfiable'],
       exempt: true,
+      runScope: 'own-run',
       headers: ['Range'],
       notFound: 'run_not_found',
     },
@@ -121,6 +122,7 @@ export const PLAIN = {
       answers: { 200: { description: 'A patch for `git apply`.', other: { 'text/x-diff; charset=utf-8': Text } } },
       errors: ['run_not_found', 'diff_not_available', 'log_retired'],
       exempt: true,
+      runScope: 'own-run',
       notFound: 'run_not_found',
     },
   ),
@@ -180,7 +182,12 @@ export const PLAIN = {
     'GET',
     '/healthz',
     { summary: 'Is the server alive', description: 'Answers 200 for as long as the process can answer at all.' },
-    { answers: { 200: { description: 'Alive.', other: { 'application/json': Health } } }, errors: [], exempt: true },
+    {
+      answers: { 200: { description: 'Alive.', other: { 'application/json': Health } } },
+      errors: [],
+      exempt: true,
+      runScope: 'anyone',
+    },
   ),
   ready: plain(
     z.strictObject({}),
@@ -192,6 +199,7 @@ export const PLAIN = {
       answers: { 200: { description: 'Ready.', other: { 'application/json': Readiness } } },
       errors: ['draining'],
       exempt: true,
+      runScope: 'anyone',
     },
   ),
   metrics: plain(
@@ -218,6 +226,7 @@ export const PLAIN = {
       },
       errors: [],
       exempt: true,
+      runScope: 'anyone',
     },
   ),
 } as const satisfies Record<string, PlainOperation>

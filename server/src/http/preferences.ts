@@ -1,6 +1,6 @@
 import { DomainError } from '../errors.ts'
 import { LIMITS, type IdempotencyScope } from '../model.ts'
-import type { Caller } from './caller.ts'
+import { callerName, type Caller } from './caller.ts'
 import type { Exchange } from './respond.ts'
 
 /**
@@ -15,7 +15,7 @@ export function idempotencyOf({ request, facts, path }: Exchange, caller: Caller
     throw new DomainError('idempotency_key_invalid', `${idempotencyKeys.length} Idempotency-Key headers; one is needed`)
   }
   const key = keyOf(idempotencyKeys[0] ?? '')
-  return { caller, method: request.method ?? '', path: decodeURIComponent(path), key }
+  return { caller: callerName(caller), method: request.method ?? '', path: decodeURIComponent(path), key }
 }
 
 /** The key in a text, without outer quotes. @throws DomainError `idempotency_key_invalid` */

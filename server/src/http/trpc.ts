@@ -10,6 +10,8 @@ import type { Requests } from '../requests/requests.ts'
 import type { Runs, Started } from '../runs/types.ts'
 import type { Sessions } from '../sessions/types.ts'
 import type { Workspaces } from '../workspaces/types.ts'
+import type { Caller } from './caller.ts'
+import type { RunScope } from './run-scope.ts'
 
 /** What procedures work with. Values and async iterables come back from it; it knows nothing of HTTP. */
 export interface Nouns {
@@ -27,6 +29,7 @@ export interface Nouns {
 
 /** One request, as a procedure sees it. */
 export interface Context extends Nouns {
+  caller: Caller
   /** Aborts when the caller hangs up. */
   signal: AbortSignal
   /** From `Idempotency-Key`; undefined: the request carried none. */
@@ -71,6 +74,8 @@ export interface Rest {
   exempt: boolean
   /** Of an operation whose authority is a channel token: where that stands. */
   hookToken?: 'path' | 'header'
+  /** What of it the token of an agent process covers; absent: nothing. */
+  runScope?: RunScope
   /** Component that holds the request body. */
   bodyName?: string
   /** Names of `REQUEST_HEADERS` it understands. */

@@ -1,11 +1,13 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { encodeTime } from 'ulid'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { LIMITS, type Event, type IdempotencyScope, type NewEvent } from '../model.ts'
 import type { InboxEntry, InboxOrigin, InboxRow, PushInbox, ReplyInbox } from '../model/inbox.ts'
 import { fingerprintOf, type Claim, type Claims } from '../store/claims.ts'
 import { replaceFile, type Disk } from '../store/disk.ts'
+import { matches } from '../store/tables.ts'
 import type { Table } from '../store/table.ts'
 import { readSnapshot, snapshotName, takeSnapshot } from './documents.ts'
 import type { Inbox, InboxQuery } from './types.ts'
@@ -145,7 +147,7 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
       const scope =
         key === undefined
           ? idempotency && [idempotency.caller, idempotency.method, idempotency.path, idempotency.key]
-          : ['inbox', pusher, key]
+          : ['inbox', origin.from, pusher, key]
       const claim = scope && claims.begin(scope, fingerprintOf({ ...content, wsId: origin.wsId }))
       try {
         return await push(content, origin, claim)
@@ -214,9 +216,15 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
       }
       return { name: document.name, bytes: await readSnapshot(folder(id), index, document) }
     },
-    async pushedBy(pusher) {
-      const rows = await table.list({ where: pusher })
-      return rows.map(({ id }) => id).reverse()
+    async pushedBy(pusher, since) {
+      const found: string[] = []
+      const first = `inb_${encodeTime(Date.parse(since))}`
+      for (let after: string | undefined; ;) {
+        const rows = await table.list({ limit: SEARCH_PAGE, ...(after !== undefined && { after }) })
+        found.push(...rows.filter((row) => matches(row, pusher)).map(({ id }) => id))
+        after = rows.at(-1)?.id
+        if (rows.length < SEARCH_PAGE || (after ?? '') < first) return found.reverse()
+      }
     },
     async events(after, limit) {
       const page = await events.read(INBOX_LOG, after, limit)

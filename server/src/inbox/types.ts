@@ -60,8 +60,8 @@ export interface Inbox<Reply = unknown> {
   reply(id: string, body: ReplyInbox, idempotency?: IdempotencyScope): Promise<Reply>
   /** @throws DomainError `inbox_entry_not_found`, `document_not_found`, `document_damaged` */
   document(id: string, index: number): Promise<DocumentFile>
-  /** Ids of the entries that a run or session pushed, oldest first. */
-  pushedBy(pusher: { taskId: string } | { sessionId: string }): Promise<string[]>
+  /** Ids of the entries that a run or session pushed since a moment (ISO 8601), oldest first. */
+  pushedBy(pusher: { taskId: string } | { sessionId: string }, since: string): Promise<string[]>
   /** What happened to the Inbox: `inbox.pushed`, `inbox.read`, `inbox.unread`, `inbox.removed`; it never ends. */
   events(after: number, limit: number): Promise<{ events: Event[]; nextAfter: number; lastSeq: number }>
   follow(after: number, signal: AbortSignal): AsyncIterable<Event>

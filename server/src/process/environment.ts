@@ -26,6 +26,8 @@ export interface OwnVariables {
   /** The run (or session) it works for: also the mark by which its processes are found. */
   POSTERN_RUN_ID: string
   POSTERN_WORKSPACE_ID: string
+  /** The key of this process: what `postern` and its children present to the server. */
+  POSTERN_TOKEN?: string
   /** Where it may leave what it does not need afterwards; goes with it. */
   TMPDIR?: string
 }

@@ -1,7 +1,7 @@
 import type { Agent, AgentEvent, Command } from '../agents/agent.ts'
 import type { Fold } from '../agents/fold.ts'
 import { isoTime, type Clock } from '../clock.ts'
-import type { RunRow } from '../model.ts'
+import type { NewEvent, RunRow } from '../model.ts'
 import { createLineFilter, type LineFilter } from '../process/line-filter.ts'
 import { createLineSplitter, type Line } from '../process/lines.ts'
 import type { Processes, Supervised } from '../process/supervise.ts'
@@ -12,6 +12,7 @@ import type { Disk } from '../store/disk.ts'
 import type { Changes } from './changes.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
+import { createTokenMask } from '../process/token-mask.ts'
 import { createStreamOutput, createTextDecoder } from '../store/output.ts'
 import type { Recorder } from '../events/recorder.ts'
 import { Unstartable } from './unstartable.ts'
@@ -33,6 +34,10 @@ export interface Control {
   live: { lastActivityAt: string | null }
   /** Its conversation, once known: one run at a time may continue it. */
   conversationId: string | null
+  /** The run or session that started it, whose cancel is its own. */
+  parentId: string | null
+  /** Adds to its log; resolves when that is on disk. Undefined while the run has no program, or has ended. */
+  note: ((event: NewEvent) => Promise<void>) | undefined
 }
 
 export interface AttendDeps {
@@ -44,7 +49,15 @@ export interface AttendDeps {
   findProgram(name: string): Promise<string | undefined>
   temporaries: Temporaries
   turns: Turns
-  environment(task: { taskId: string; wsId: string; command: Command; temporary: string }): Record<string, string>
+  environment(task: {
+    taskId: string
+    wsId: string
+    command: Command
+    temporary: string
+    token: string
+  }): Record<string, string>
+  /** A key for one process, to be made void once that has ended. */
+  mintToken(process: { taskId: string; sessionId: null; wsId: string }): { token: string; revoke(): void }
   runDirectory: (taskId: string) => string
   /** The agent printed a record that its decoder does not know. */
   onUnknownRecord(agentId: string): void
@@ -58,6 +71,8 @@ export interface Attended {
   tail: { text: string; truncated: boolean }
   /** Set when the agent answered in another conversation than it was asked to continue. */
   mismatch: string | undefined
+  /** Bytes of output up to here. */
+  outputBytes: { stdout: number; stderr: number }
 }
 
 /**
@@ -79,8 +94,12 @@ export function createAttendant(deps: AttendDeps) {
     fold: Fold
     /** The conversation to continue; null: a new one. */
     conversationId: string | null
+    /** Milliseconds the program may take. */
+    timeoutMs: number
+    /** Bytes of output that an earlier program of this run left. */
+    earlier?: Attended['outputBytes']
   }): Promise<Attended> => {
-    const { row, agent, command, changes, control, recorder, fold, conversationId } = job
+    const { row, agent, command, changes, control, recorder, fold, conversationId, timeoutMs, earlier } = job
     const directory = deps.runDirectory(row.id)
     const program = await deps.findProgram(command.program)
     if (program === undefined) {
@@ -91,8 +110,9 @@ export function createAttendant(deps: AttendDeps) {
     const temporary = await deps.temporaries.open()
     const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, control.abort.signal))
     const shared = { disk, clock, directory, signal: control.giveUp.signal }
-    const stdout = createStreamOutput({ ...shared, stream: 'stdout' })
-    const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
+    const stdout = createStreamOutput({ ...shared, stream: 'stdout', after: earlier?.stdout })
+    const stderr = createStreamOutput({ ...shared, stream: 'stderr', after: earlier?.stderr })
+    const masks = { stdout: createTokenMask(), stderr: createTokenMask() }
     const splitter = createLineSplitter()
     const complaints = createLineSplitter()
     const filter = agent.headless?.unstored && createLineFilter(agent.headless.unstored)
@@ -101,14 +121,15 @@ export function createAttendant(deps: AttendDeps) {
     let settling: AbortController | undefined
     let mismatch: string | undefined
     let logged = 0
+    const key = deps.mintToken({ taskId: row.id, sessionId: null, wsId: row.wsId })
     const supervised: Supervised = deps.processes.supervise({
       mark: row.id,
       program,
       args: command.args,
       cwd: changes.directory,
-      env: deps.environment({ taskId: row.id, wsId: row.wsId, command, temporary: temporary.path }),
+      env: deps.environment({ taskId: row.id, wsId: row.wsId, command, temporary: temporary.path, token: key.token }),
       stdin: command.stdin,
-      timeoutMs: row.timeoutMs,
+      timeoutMs,
       idleTimeoutMs: row.idleTimeoutMs,
       signal: control.abort.signal,
       async onStarted(identity) {
@@ -119,16 +140,20 @@ export function createAttendant(deps: AttendDeps) {
       async onOutput(stream, chunk) {
         control.live.lastActivityAt = isoTime(clock.now())
         if (endTurn) endTurn()
-        if (stream === 'stderr') {
-          await stderr.write(chunk)
-          return await hear(complaints.push(chunk))
-        }
-        const stored = filter ? filter.push(chunk) : chunk
-        if (stored.length > 0) await stdout.write(stored)
-        if (agent.headless?.output === 'text') await text.push(chunk)
-        else for (const line of splitter.push(chunk)) await take(line)
+        await receive(stream, masks[stream].push(chunk))
       },
     })
+
+    async function receive(stream: 'stdout' | 'stderr', chunk: Buffer): Promise<void> {
+      if (stream === 'stderr') {
+        await stderr.write(chunk)
+        return await hear(complaints.push(chunk))
+      }
+      const stored = filter ? filter.push(chunk) : chunk
+      if (stored.length > 0) await stdout.write(stored)
+      if (agent.headless?.output === 'text') await text.push(chunk)
+      else for (const line of splitter.push(chunk)) await take(line)
+    }
 
     async function take(line: Line): Promise<void> {
       if (line.tooLong) {
@@ -193,10 +218,14 @@ export function createAttendant(deps: AttendDeps) {
       )
     }
 
-    const exit = await supervised.ended
+    const exit = await supervised.ended.finally(key.revoke)
     settle.abort()
     if (endTurn) endTurn()
     const cleaned = temporary.remove()
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const rest = masks[stream].end()
+      if (rest.length > 0) await receive(stream, rest)
+    }
     if (agent.headless?.output === 'text') await text.end()
     else for (const line of splitter.end()) await take(line)
     await hear(complaints.end())
@@ -210,6 +239,7 @@ export function createAttendant(deps: AttendDeps) {
       stderr: stderr.tailText(REPLY_BYTES),
       tail: { text: stdout.tailText(REPLY_BYTES), truncated: stdout.sizeBytes > REPLY_BYTES },
       mismatch,
+      outputBytes: { stdout: stdout.sizeBytes, stderr: stderr.sizeBytes },
     }
   }
 }

@@ -26,12 +26,17 @@ export function createRunReader(deps: {
   live: (taskId: string) => { lastActivityAt: string | null } | undefined
   canResume: (agentId: string) => boolean
   capacity: () => Capacity
+  /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
+  pushedBy(taskId: string, since: string): Promise<string[]>
 }): RunReader {
-  const { runs, events, runDirectory, live, canResume, capacity } = deps
+  const { runs, events, runDirectory, live, canResume, capacity, pushedBy } = deps
 
   async function view(row: RunRow): Promise<Run> {
     const known = live(row.id)
-    const now = known && !isTerminal(row.status) ? { ...known, lastSeq: await events.lastSeq(row.id) } : undefined
+    const now =
+      known && !isTerminal(row.status)
+        ? { ...known, lastSeq: await events.lastSeq(row.id), inboxIds: await pushedBy(row.id, row.createdAt) }
+        : undefined
     return await toRun(row, runDirectory(row.id), { live: now, canResume: canResume(row.agent) })
   }
 

@@ -8,6 +8,7 @@ import type { Table } from '../store/table.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
 import type { RunGit } from './ports.ts'
+import { outcomeOf } from './nudge.ts'
 import { PATCH_FILE } from './changes.ts'
 
 export interface Recovered {
@@ -18,6 +19,8 @@ export interface Recovered {
   survivors: number
   /** Runs that were waiting for a place, oldest first. */
   queued: RunRow[]
+  /** Runs that ended without the server having said so to anybody. */
+  untold: RunRow[]
 }
 
 /**
@@ -33,6 +36,8 @@ export async function recoverRuns(deps: {
   clock: Clock
   liveFiles: LiveFiles<LiveRun>
   runDirectory: (taskId: string) => string
+  /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
+  pushedBy(taskId: string, since: string): Promise<string[]>
 }): Promise<Recovered> {
   const { runs, events, processes, liveFiles, clock } = deps
   const left = await liveFiles.left()
@@ -44,6 +49,7 @@ export async function recoverRuns(deps: {
     const file = left.get(row.id)
     const filesChanged = file?.baseTree ? await saveDiff(row.id, file.directory, file.baseTree) : undefined
     const finishedAt = clock.now()
+    const inboxIds = await deps.pushedBy(row.id, row.createdAt)
     await runs.update(
       row.id,
       {
@@ -53,20 +59,27 @@ export async function recoverRuns(deps: {
         finishedAt: isoTime(finishedAt),
         durationMs: Math.max(0, finishedAt - Date.parse(row.startedAt ?? row.createdAt)),
         lastSeq: (await events.lastSeq(row.id)) + 1,
+        inboxIds,
+        outcome: outcomeOf(inboxIds, row.silentWhy),
         ...(filesChanged !== undefined && { git: { ...row.git, filesChanged } }),
       },
       { status: 'running' },
     )
   }
   // Also those whose record was ended just before the server died, without their last event.
+  const untold: RunRow[] = []
   for (const id of marks) {
     const row = await runs.get(id)
-    if (row && isTerminal(row.status)) await endLog(row)
+    if (row && isTerminal(row.status)) {
+      untold.push(row)
+      await endLog(row)
+    }
     await liveFiles.remove(id)
   }
   return {
     interrupted: running.length,
     ...reaped,
+    untold,
     queued: await runs.list({ where: { status: 'queued' }, order: 'oldest' }),
   }
 
@@ -74,8 +87,8 @@ export async function recoverRuns(deps: {
     const lastSeq = await events.lastSeq(row.id)
     const [last] = lastSeq > 0 ? await events.read(row.id, lastSeq - 1, 1) : []
     if (last?.type !== TERMINAL_EVENT) {
-      const { status, reason, detail, exitCode, signal } = row
-      await events.append(row.id, [{ type: TERMINAL_EVENT, status, reason, detail, exitCode, signal }])
+      const { status, reason, detail, exitCode, signal, outcome } = row
+      await events.append(row.id, [{ type: TERMINAL_EVENT, status, reason, detail, exitCode, signal, outcome }])
       await events.close(row.id)
     }
   }

@@ -4,12 +4,22 @@ import { isoTime, newId, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import { isTerminal, TERMINAL_EVENT, type Capacity, type CreateRun, type Run, type RunRow } from '../model.ts'
+import {
+  isTerminal,
+  TERMINAL_EVENT,
+  type Capacity,
+  type CreateRun,
+  type Run,
+  type RunRow,
+  type Trigger,
+} from '../model.ts'
 import { fingerprintOf, type Claims } from '../store/claims.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
+import { createFamily } from './family.ts'
+import { createInside } from './inside.ts'
 import { createRunReader } from './reader.ts'
 import type { Runs, StartRun, Started } from './types.ts'
 import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
@@ -34,6 +44,10 @@ export interface RunsDeps {
   clock: Clock
   worker: ReturnType<typeof createWorker>
   runDirectory: (taskId: string) => string
+  /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
+  pushedBy(taskId: string, since: string): Promise<string[]>
+  /** Hands news from a run to the session that started it. */
+  reportToSession?: (sessionId: string, news: { taskId: string; message: string }) => Promise<void>
   onError(message: string, error: unknown): void
 }
 
@@ -56,6 +70,8 @@ export function createRuns(deps: RunsDeps): Runs & {
   adopt(queued: RunRow[]): Promise<void>
   activeIn(wsId: string): number
   isActive(taskId: string): boolean
+  /** Cancels the runs that a run or session started, and what those started; resolves when they have ended. */
+  cancelStartedBy(id: string): Promise<void>
 } {
   const { runs, claims, workspaces, agents, events, dispatch, disk, clock, runDirectory } = deps
   const active = new Map<string, Active>()
@@ -63,7 +79,18 @@ export function createRuns(deps: RunsDeps): Runs & {
   let recentDurationMs: number | undefined
   const canResume = (agentId: string): boolean => agents.find(agentId)?.resume ?? false
   const live = (taskId: string) => active.get(taskId)?.control.live
-  const { find, view, ...reading } = createRunReader({ runs, events, runDirectory, live, canResume, capacity })
+  const { find, view, ...reading } = createRunReader({
+    runs,
+    events,
+    runDirectory,
+    live,
+    canResume,
+    capacity,
+    pushedBy: deps.pushedBy,
+  })
+  const family = createFamily({ runs, active, now: () => clock.now() })
+  const { reportToSession } = deps
+  const inside = createInside({ runs, active, find, view, reportToSession })
   const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
@@ -84,16 +111,18 @@ export function createRuns(deps: RunsDeps): Runs & {
       const continued = body.resume === undefined ? undefined : await runs.get(body.resume)
       const agent = chooseAgent(agents, workspace, body, 'headless', continued?.agent)
       if (body.resume !== undefined) checkResumable(continued, body.resume, wsId, agent)
+      await family.checkDepth(trigger)
       const id = claim?.recordId ?? newId('headless', clock)
       const candidate = { id, wsId, workspaceLimit: workspace.maxRuns }
 
       // From here to the registration nothing awaits: a place and a conversation are found and taken in one step.
       checkConversationFree(body.resume, continued)
+      family.checkParent(trigger)
       const place = dispatch.take(candidate)
       const later = Promise.withResolvers<Place>()
       const accepted = place !== undefined || (body.whenBusy === 'queue' && dispatch.queue(candidate, later.resolve))
       if (!accepted) throw capacityReached(body)
-      const control = newControl(continued?.conversationId ?? null)
+      const control = newControl(continued?.conversationId ?? null, trigger)
       const done = Promise.withResolvers<RunRow>()
       done.promise.catch(() => undefined) // a server that gave up: nobody may be waiting
       active.set(id, { control, wsId, ended: done.promise })
@@ -217,11 +246,18 @@ export function createRuns(deps: RunsDeps): Runs & {
         ? 'canceled before it started'
         : `agent "${row.agent}" or workspace ${row.wsId} is not there any more`,
       finishedAt: isoTime(clock.now()),
+      outcome: 'no_report',
       lastSeq: (await events.lastSeq(row.id)) + 1,
     }
     const ended = (await runs.update(row.id, patch, { status: row.status })) ?? (await find(row.id))
     await events.append(row.id, [
-      { type: TERMINAL_EVENT, status: ended.status, reason: ended.reason, detail: ended.detail },
+      {
+        type: TERMINAL_EVENT,
+        status: ended.status,
+        reason: ended.reason,
+        detail: ended.detail,
+        outcome: ended.outcome,
+      },
     ])
     await events.close(row.id)
     endedCounts[ended.status]++
@@ -240,17 +276,38 @@ export function createRuns(deps: RunsDeps): Runs & {
     return await view(await find(taskId))
   }
 
+  /** Cancels runs at work; resolves when they have ended, or after 15 s. */
+  async function endAll(taskIds: string[]): Promise<void> {
+    const mine = taskIds.flatMap((taskId) => active.get(taskId) ?? [])
+    for (const { control } of mine) control.abort.abort('canceled')
+    const over = new AbortController()
+    const ended = Promise.allSettled(mine.map(({ ended }) => ended))
+    await Promise.race([ended, clock.sleep(CANCEL_WAIT_MS, over.signal).catch(() => undefined)])
+    over.abort()
+  }
+  /** Whether the run that started this one was canceled, or died with its server: nobody waits for this one. */
+  async function isOrphan({ trigger: { parentTaskId } }: RunRow): Promise<boolean> {
+    const status = parentTaskId === null ? undefined : (await runs.get(parentTaskId))?.status
+    return status === 'canceled' || status === 'interrupted'
+  }
+
   return {
     ...reading,
+    ...inside,
     async start(request) {
       const started = await start(request, null)
       return started
     },
     wait,
     async cancel(taskId) {
-      const row = await find(taskId)
-      if (!isTerminal(row.status)) active.get(taskId)?.control.abort.abort('canceled')
-      return await wait(taskId, CANCEL_WAIT_MS)
+      await find(taskId)
+      await endAll([taskId, ...family.descendants(taskId)])
+      return await view(await find(taskId))
+    },
+    cancelStartedBy: (id) => endAll(family.descendants(id)),
+    async children(taskId) {
+      const rows = await family.children(await find(taskId))
+      return await Promise.all(rows.map(view))
     },
     async retry(taskId, idempotency) {
       const row = await find(taskId)
@@ -284,7 +341,8 @@ export function createRuns(deps: RunsDeps): Runs & {
         const prompt = (await view(row)).prompt
         const workspace = await workspaces.get(row.wsId).catch(() => undefined)
         const continued = row.resume ? await runs.get(row.resume) : undefined
-        const control = newControl(continued?.conversationId ?? null)
+        const control = newControl(continued?.conversationId ?? null, row.trigger)
+        if (await isOrphan(row)) control.abort.abort('canceled')
         const later = Promise.withResolvers<Place>()
         dispatch.queue({ id: row.id, wsId: row.wsId, workspaceLimit: workspace?.maxRuns ?? null }, later.resolve, true)
         const ended = launch({ row, prompt, conversationId: control.conversationId }, control, later.promise)
@@ -313,9 +371,17 @@ export function createRuns(deps: RunsDeps): Runs & {
 /** The run of this claim exists already: another request finished it first. */
 class Twin extends Error {}
 
-function newControl(conversationId: string | null): Control {
+function newControl(conversationId: string | null, { parentTaskId, parentSessionId }: Trigger): Control {
   const live = { lastActivityAt: null }
-  return { abort: new AbortController(), giveUp: new AbortController(), live, conversationId }
+  const parentId = parentTaskId ?? parentSessionId ?? null
+  return {
+    abort: new AbortController(),
+    giveUp: new AbortController(),
+    live,
+    conversationId,
+    parentId,
+    note: undefined,
+  }
 }
 
 function onAbort(signal: AbortSignal): Promise<undefined> {

@@ -47,7 +47,8 @@ export interface Runs {
    *
    * @throws DomainError `workspace_not_found`, `unknown_agent`, `agent_not_enabled`, `agent_not_headless`,
    * `model_not_supported`, `not_resumable`, `resume_busy`, `capacity_reached`, `idempotency_in_flight`,
-   * `idempotency_mismatch`, `too_many_keys`, `draining`, `run_not_recorded`. Source: docs/contract.md 3.
+   * `idempotency_mismatch`, `too_many_keys`, `draining`, `run_not_recorded`; of a run that a run starts also `run_ended`
+   * (that one has ended) and `nested_too_deep`. Source: docs/contract.md 3.
    */
   start(request: StartRun): Promise<Started>
   /** The run as it is now. @throws DomainError `run_not_found` */
@@ -56,7 +57,7 @@ export interface Runs {
   list(query: RunQuery): Promise<{ tasks: Run[]; nextCursor: string | null; capacity: Capacity }>
   /** The run once it has ended, or as it is after `waitMs` or when the signal aborts. @throws DomainError `run_not_found` */
   wait(taskId: string, waitMs: number, signal?: AbortSignal): Promise<Run>
-  /** Ends the run; answers when it has ended or after 15 s. An ended run is returned as it is. @throws DomainError `run_not_found` */
+  /** Ends the run and the runs it started; answers when they have ended or after 15 s. An ended run is returned as it is. @throws DomainError `run_not_found` */
   cancel(taskId: string): Promise<Run>
   /** Starts the same request again as a new run with `retryOf` set. @throws as `start`, and `not_retryable` while it has not ended */
   retry(taskId: string, idempotency?: IdempotencyScope): Promise<Started>
@@ -72,6 +73,20 @@ export interface Runs {
    * @throws DomainError `run_not_found`, `diff_not_available`, `log_retired`
    */
   diff(taskId: string): Promise<Buffer>
+  /** The runs it started, oldest first. @throws DomainError `run_not_found` */
+  children(taskId: string): Promise<Run[]>
+  /**
+   * The run says that it has nothing to report: its outcome will be `silent`, unless it pushes to the Inbox.
+   *
+   * @throws DomainError `run_not_found`, `run_ended`
+   */
+  silent(taskId: string, why: string): Promise<Run>
+  /**
+   * News from a run for the one that started it: an event `run.reported` in that one's log, on disk when it resolves.
+   *
+   * @throws DomainError `run_not_found`, `run_ended` when that one has ended, `no_parent` when no run started it
+   */
+  report(taskId: string, message: string): Promise<{ to: string }>
   capacity(): Capacity
   /** Runs that ended since the server started, by status. */
   endedCounts(): Readonly<Record<string, number>>

@@ -12,6 +12,7 @@ export const REPLY_FILE = 'reply.txt'
 export interface LiveState {
   lastActivityAt: string | null
   lastSeq: number
+  inboxIds: string[]
 }
 
 /** The run as callers see it. A long prompt or reply that was retired with its files reads as empty. */
@@ -55,6 +56,7 @@ export function initialState(acceptedAs: 'queued' | 'running', createdAt: string
     git: { baseSha: null, headSha: null, branch: null, filesChanged: 0, worktree: null },
     outcome: null,
     inboxIds: [],
+    silentWhy: null,
     conversationId: null,
     survivors: 0,
   }

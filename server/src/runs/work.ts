@@ -3,12 +3,13 @@ import { createFold } from '../agents/fold.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import { TERMINAL_EVENT, type NewEvent, type RunRow, type Totals, type Workspace } from '../model.ts'
+import { TERMINAL_EVENT, type NewEvent, type RunRow, type Totals, type Usage, type Workspace } from '../model.ts'
 import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
 import { beginChanges, type Changes } from './changes.ts'
 import { judge, type Verdict } from './outcome.ts'
+import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
 import type { RunGit } from './ports.ts'
 import { createRecorder } from '../events/recorder.ts'
 import { ownUsage } from './totals.ts'
@@ -25,6 +26,10 @@ export interface WorkerDeps extends AttendDeps {
   /** The directory of a workspace, checked to be the registered one. */
   workspaceDirectory(wsId: string): Promise<string>
   worktreePath(taskId: string): string
+  /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
+  pushedBy(taskId: string, since: string): Promise<string[]>
+  /** Told of every run that ended, once its record says so. */
+  onEnded(row: RunRow): Promise<void>
 }
 
 /** Works one run from its place to its end. Resolves with the row as it ended; rejects only when the server gives up. */
@@ -49,6 +54,13 @@ export function createWorker(
     let changes: Changes | undefined
     let stderr = ''
     let reply: { text: string | null; truncated: boolean } = { text: null, truncated: false }
+    let usage: Usage | undefined
+    const notes = new Set<Promise<unknown>>()
+    control.note = async (event) => {
+      const written = events.append(row.id, [event])
+      notes.add(written)
+      await written.finally(() => notes.delete(written))
+    }
     try {
       if (!headless) throw new Unstartable('agent_not_found', `"${agent.id}" cannot run headless any more`)
       const cwd = await directoryOf(row)
@@ -56,14 +68,10 @@ export function createWorker(
       changes = await beginChanges({ git, disk, runDirectory: directory, worktreePath }, row, cwd)
       const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
       if (conversationId !== null) before = (await runs.list({ where: { conversationId }, limit: 1 }))[0]?.totals
-      const command = headless.compose({
-        prompt,
-        cwd: changes.directory,
-        permissions: workspace.permissions,
-        model: row.model,
-        conversationId,
-      })
-      const done = await attend({ row, agent, command, changes, control, recorder, fold, conversationId })
+      const task = { cwd: changes.directory, permissions: workspace.permissions, model: row.model }
+      const command = headless.compose({ ...task, prompt, conversationId })
+      const shared = { row, agent, changes, control, recorder }
+      const done = await attend({ ...shared, command, fold, conversationId, timeoutMs: row.timeoutMs })
       exit = done.exit
       stderr = done.stderr
       reply = headless.output === 'text' ? done.tail : { text: fold.state.text, truncated: fold.state.textTruncated }
@@ -78,6 +86,22 @@ export function createWorker(
         resumes: conversationId !== null,
       })
       if (done.mismatch) verdict = { status: 'failed', reason: 'resume_mismatch', detail: done.mismatch }
+      const talkedIn = fold.state.conversationId
+      const restMs = row.timeoutMs - exit.durationMs
+      const mayNudge = workspace.nudge && agent.resume && talkedIn !== null && restMs > LEAST_NUDGE_MS
+      if (mayNudge && verdict.status === 'succeeded' && (await said()).outcome === 'no_report') {
+        void log([{ type: 'run.nudged' }])
+        const second = createFold(counting)
+        const nudge = headless.compose({ ...task, prompt: NUDGE_PROMPT, conversationId: talkedIn })
+        const turn = { command: nudge, fold: second, conversationId: talkedIn, timeoutMs: restMs }
+        const asked = await attend({ ...shared, ...turn, earlier: done.outputBytes }).catch(() => undefined)
+        usage = usageOfBoth(fold.state.usage, second.state.usage, counting)
+        if (asked) exit = { ...exit, durationMs: exit.durationMs + asked.exit.durationMs }
+        // The work itself is done: of the question only a cancel changes how the run ended.
+        if (asked?.exit.reason === 'canceled') {
+          verdict = { status: 'canceled', reason: 'canceled_by_caller', detail: 'canceled by a caller' }
+        }
+      }
     } catch (error) {
       verdict =
         error instanceof Unstartable
@@ -85,7 +109,16 @@ export function createWorker(
           : { status: 'failed', reason: 'internal_error', detail: 'the server could not work this run' }
       if (!(error instanceof Unstartable)) void log([{ type: 'log', level: 'error', message: verdict.detail ?? '' }])
     }
+    control.note = undefined
+    await Promise.allSettled(notes)
     return await finish(verdict, (await changes?.finish()) ?? row.git)
+
+    /** What it has left for people up to now. */
+    async function said(): Promise<Pick<RunRow, 'outcome' | 'inboxIds' | 'silentWhy'>> {
+      const silentWhy = (await runs.get(row.id))?.silentWhy ?? null
+      const inboxIds = await deps.pushedBy(row.id, row.createdAt)
+      return { outcome: outcomeOf(inboxIds, silentWhy), inboxIds, silentWhy }
+    }
 
     /** Row first, whose guard decides who ends the run; then its last event; both until the disk takes them. */
     async function finish(ended: Verdict, gitState: RunRow['git']): Promise<RunRow> {
@@ -103,7 +136,8 @@ export function createWorker(
         result: await keepReply(directory, reply),
         exitCode: exit?.exitCode ?? null,
         signal: exit?.signal ?? null,
-        ...ownUsage(fold.state.usage, counting, before),
+        ...ownUsage(usage ?? fold.state.usage, counting, before),
+        ...(await said()),
         git: gitState,
         conversationId: fold.state.conversationId,
         survivors: exit?.survivors ?? 0,
@@ -120,7 +154,8 @@ export function createWorker(
         try {
           const stored =
             (await runs.update(row.id, await patch(), { status: 'running' })) ?? (await runs.get(row.id)) ?? row
-          await events.append(row.id, [last])
+          await deps.onEnded(stored).catch(onlyStorage)
+          await events.append(row.id, [{ ...last, outcome: stored.outcome }])
           await events.close(row.id)
           await deps.liveFiles.remove(row.id)
           return stored
@@ -130,6 +165,11 @@ export function createWorker(
         }
       }
     }
+  }
+
+  /** What can be repeated is; anything else must not keep a run from its end. */
+  function onlyStorage(error: unknown): void {
+    if (error instanceof DomainError && error.code === 'storage_unavailable') throw error
   }
 
   async function keepReply(

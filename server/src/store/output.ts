@@ -35,12 +35,14 @@ export function createStreamOutput(deps: {
   directory: string
   stream: 'stdout' | 'stderr'
   signal: AbortSignal
+  /** Bytes that an earlier program wrote to the same stream: this one continues behind them. */
+  after?: number | undefined
 }): StreamOutput {
-  const { disk, clock, directory, stream, signal } = deps
+  const { disk, clock, directory, stream, signal, after = 0 } = deps
   const tail = createTail(TAIL_BYTES)
   let file: FileHandle | undefined
-  let written = 0
-  let sizeBytes = 0
+  let written = Math.min(after, MAX_FILE_BYTES)
+  let sizeBytes = after
 
   async function keep(chunk: Buffer): Promise<void> {
     let rest = chunk.subarray(0, Math.max(0, MAX_FILE_BYTES - written))

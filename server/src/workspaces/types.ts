@@ -32,6 +32,10 @@ const settings = {
     .max(32)
     .meta({ description: 'Workspaces in which runs from here may start runs.' })
     .optional(),
+  nudge: z
+    .boolean()
+    .meta({ description: 'Ask a run that succeeded without reporting to report, in one more turn. Default false.' })
+    .optional(),
   maxRuns: z
     .int()
     .min(1)

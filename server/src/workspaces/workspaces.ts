@@ -128,6 +128,7 @@ export function createWorkspaces(deps: {
       permissions: input.permissions ?? 'edit',
       onRequest: input.onRequest ?? 'ask',
       childWorkspaces: input.childWorkspaces ?? [],
+      nudge: input.nudge ?? false,
       maxRuns: input.maxRuns ?? null,
       createdAt: isoTime(clock.now()),
       ...identity,

@@ -1,9 +1,17 @@
 import { z } from 'zod'
-import type { ErrorCode } from '../../errors.ts'
+import { DomainError, type ErrorCode } from '../../errors.ts'
 import { Event, EventPage, LIMITS, Run, WorkspaceId } from '../../model.ts'
-import { INBOX_LIMITS, InboxEntry, InboxId, PushInbox, ReadInbox, ReplyInbox } from '../../model/inbox.ts'
+import {
+  INBOX_LIMITS,
+  InboxEntry,
+  InboxId,
+  type InboxOrigin,
+  PushInbox,
+  ReadInbox,
+  ReplyInbox,
+} from '../../model/inbox.ts'
 import { defined } from '../queries.ts'
-import { operation, procedure, router } from '../trpc.ts'
+import { operation, procedure, router, type Context } from '../trpc.ts'
 import { accepted, recorded, START_ERRORS } from './starting.ts'
 
 const InboxList = z
@@ -90,6 +98,7 @@ export const inboxProcedures = router({
             'draining',
           ],
           exempt: false,
+          runScope: 'inbox',
           bodyName: 'PushInbox',
           headers: ['Idempotency-Key'],
         },
@@ -98,8 +107,7 @@ export const inboxProcedures = router({
     .input(PushInbox)
     .output(InboxEntry)
     .mutation(async ({ ctx, input: { wsId, ...input } }) => {
-      if (wsId !== undefined) await ctx.workspaces.get(wsId)
-      const origin = { from: 'operator' as const, wsId: wsId ?? null, taskId: null, sessionId: null, issueId: null }
+      const origin = await originOf(ctx, wsId)
       const { entry, replayed } = await ctx.inbox.push(input, origin, ctx.idempotency)
       ctx.reply.status = 201
       ctx.reply.headers['Location'] = `/api/inbox/${entry.id}`
@@ -280,3 +288,17 @@ export const inboxProcedures = router({
       return { id: input.id }
     }),
 })
+
+/** Who pushes, by the token of the push. @throws DomainError `workspace_not_found`, `insufficient_scope` */
+async function originOf({ caller, workspaces, runs }: Context, wsId: string | undefined): Promise<InboxOrigin> {
+  if (typeof caller === 'string') {
+    if (wsId !== undefined) await workspaces.get(wsId)
+    return { from: 'operator', wsId: wsId ?? null, taskId: null, sessionId: null, issueId: null }
+  }
+  const { taskId, sessionId } = caller
+  if (wsId !== undefined && wsId !== caller.wsId) {
+    throw new DomainError('insufficient_scope', `a run pushes for its own workspace, ${caller.wsId}, not for ${wsId}`)
+  }
+  const issueId = taskId === null ? null : (await runs.get(taskId)).trigger.issueId
+  return { from: taskId === null ? 'session' : 'run', wsId: caller.wsId, taskId, sessionId, issueId }
+}

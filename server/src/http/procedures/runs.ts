@@ -6,12 +6,16 @@ import {
   Event,
   EventPage,
   LIMITS,
+  ReportRun,
   Run,
   RunStatus,
+  SilentRun,
   TaskId,
   WorkspaceId,
+  type Trigger,
 } from '../../model.ts'
 import { defined } from '../queries.ts'
+import type { RunCaller } from '../run-scope.ts'
 import { operation, procedure, router } from '../trpc.ts'
 import { accepted, recorded, START_ERRORS } from './starting.ts'
 
@@ -22,6 +26,14 @@ const RunList = z
     capacity: Capacity,
   })
   .meta({ id: 'RunList', description: 'One page of runs, newest first.' })
+
+const RunChildren = z
+  .object({ tasks: z.array(Run) })
+  .meta({ id: 'RunChildren', description: 'The runs that a run started, oldest first.' })
+
+const RunReported = z
+  .object({ to: z.string().meta({ description: 'The run or session that got the report.' }) })
+  .meta({ id: 'RunReported', description: 'Who got a report.' })
 
 const taskId = { taskId: TaskId }
 /** A wait without a limit of its own: the run's own limit ends it. */
@@ -55,8 +67,9 @@ export const runProcedures = router({
               headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
             },
           },
-          errors: [...START_ERRORS, 'prompt_too_long'],
+          errors: [...START_ERRORS, 'prompt_too_long', 'run_ended', 'nested_too_deep'],
           exempt: true,
+          runScope: 'start',
           bodyName: 'CreateRun',
           headers: ['Idempotency-Key', 'Prefer'],
           notFound: 'workspace_not_found',
@@ -66,7 +79,12 @@ export const runProcedures = router({
     .input(CreateRun.extend({ id: WorkspaceId }))
     .output(Run)
     .mutation(async ({ ctx, input: { id, ...body } }) => {
-      const request = { wsId: id, body, ...(ctx.idempotency && { idempotency: ctx.idempotency }) }
+      const request = {
+        wsId: id,
+        body,
+        ...(ctx.idempotency && { idempotency: ctx.idempotency }),
+        ...(typeof ctx.caller !== 'string' && { trigger: startedBy(ctx.caller) }),
+      }
       const started = await recorded(() => ctx.runs.start(request))
       return await accepted(ctx, started, body.wait === true ? UNTIL_IT_ENDS : ctx.waitMs)
     }),
@@ -112,6 +130,7 @@ export const runProcedures = router({
           answers: { 200: { description: 'The run as it is now.', headers: ['Preference-Applied'] } },
           errors: ['run_not_found'],
           exempt: true,
+          runScope: 'own-run',
           headers: ['Prefer'],
           notFound: 'run_not_found',
         },
@@ -132,12 +151,13 @@ export const runProcedures = router({
         {
           summary: 'Cancel a run',
           description:
-            'Ends every process of the run. Answers when it has ended, or after 15 s. Safe to repeat; a finished run is returned as it is.',
+            'Ends every process of the run, and the runs it started. Answers when it has ended, or after 15 s. Safe to repeat; a finished run is returned as it is.',
         },
         {
           answers: { 200: { description: 'The run, ended (or still ending after 15 s).' } },
           errors: ['run_not_found', 'storage_unavailable'],
           exempt: true,
+          runScope: 'started-run',
           notFound: 'run_not_found',
         },
       ),
@@ -178,6 +198,74 @@ export const runProcedures = router({
       return await accepted(ctx, started, ctx.waitMs)
     }),
 
+  children: procedure
+    .meta(
+      operation(
+        'runs.children',
+        'GET',
+        '/api/headless/{taskId}/children',
+        { summary: 'List the runs that a run started', description: 'Oldest first; not those that they started.' },
+        {
+          answers: { 200: { description: 'The runs it started.' } },
+          errors: ['run_not_found'],
+          exempt: true,
+          runScope: 'own-run',
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(z.strictObject(taskId))
+    .output(RunChildren)
+    .query(async ({ ctx, input }) => ({ tasks: await ctx.runs.children(input.taskId) })),
+
+  silent: procedure
+    .meta(
+      operation(
+        'runs.silent',
+        'POST',
+        '/api/headless/{taskId}/silent',
+        {
+          summary: 'Declare that a run has nothing to report',
+          description: 'Its outcome becomes `silent`, unless it pushes to the Inbox. Called from inside the run.',
+        },
+        {
+          answers: { 200: { description: 'The run.' } },
+          errors: ['run_not_found', 'run_ended', 'storage_unavailable', 'draining'],
+          exempt: false,
+          runScope: 'self',
+          bodyName: 'SilentRun',
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(SilentRun.extend(taskId))
+    .output(Run)
+    .mutation(({ ctx, input }) => ctx.runs.silent(input.taskId, input.why)),
+
+  report: procedure
+    .meta(
+      operation(
+        'runs.report',
+        'POST',
+        '/api/headless/{taskId}/report',
+        {
+          summary: 'Report to the run that started this one',
+          description: "An event `run.reported` in that run's log. Called from inside the run.",
+        },
+        {
+          answers: { 200: { description: 'It is in the log.' } },
+          errors: ['run_not_found', 'run_ended', 'no_parent', 'storage_unavailable', 'draining'],
+          exempt: false,
+          runScope: 'self',
+          bodyName: 'ReportRun',
+          notFound: 'run_not_found',
+        },
+      ),
+    )
+    .input(ReportRun.extend(taskId))
+    .output(RunReported)
+    .mutation(({ ctx, input }) => ctx.runs.report(input.taskId, input.message)),
+
   events: procedure
     .meta(
       operation(
@@ -198,6 +286,7 @@ export const runProcedures = router({
           },
           errors: ['run_not_found', 'log_retired'],
           exempt: true,
+          runScope: 'own-run',
           headers: ['Last-Event-ID'],
           notFound: 'run_not_found',
         },
@@ -218,3 +307,9 @@ export const runProcedures = router({
     .output(EventPage)
     .query(({ ctx, input }) => ctx.runs.events(input.taskId, input.after ?? 0, input.limit ?? LIMITS.eventPageLimit)),
 })
+
+/** The trigger of a run that an agent process starts. */
+function startedBy({ taskId, sessionId }: RunCaller): Trigger {
+  const shared = { kind: 'run' as const, grantId: null, issueId: null, parentTaskId: taskId }
+  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId }
+}
