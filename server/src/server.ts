@@ -10,7 +10,6 @@ import type { Config } from './config.ts'
 import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
 import { createHttp } from './http/app.ts'
-import { tellOfEnded } from './inbox/ended.ts'
 import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
 import { createIssues } from './issues/issues.ts'
 import { openKeyRing } from './keys/keys.ts'
@@ -224,7 +223,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       environment: environmentOf,
       mintToken: processTokens.mint,
       pushedBy,
-      onEnded: (run) => tellOfEnded(inbox, run),
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
       worktreePath,
@@ -245,7 +243,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
 
     await inbox.mend()
-    for (const run of recovered.untold) await tellOfEnded(inbox, run)
 
     const requests = createRequests({ requests: store.requests, clock })
     await requests.recover()
@@ -267,6 +264,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       workspaceDirectory: (wsId) => workspaces.directory(wsId),
       findProgram: locate,
       environment: ({ id, ...process }) => environmentOf({ taskId: id, ...process }),
+      mintToken: processTokens.mint,
       hasLog: (id) => isFile(join(sessionDirectory(id), 'events.ndjson')),
       mayHandOver: (grantId) => !grants.isRevoked(grantId),
       async ask({ session: { id: sessionId, wsId, agent }, ask }, signal) {

@@ -130,8 +130,39 @@ describe('the token of a run', () => {
     const before = await show(on, other.taskId)
     expect([before.status, before.silentWhy]).toEqual(['running', null])
     expect((await entriesOf(on)).map(({ id, readAt }) => [id, readAt])).toEqual([[entry.id, null]])
+    for (const path of [`/api/workspaces/${otherWs}/issues`, '/api/issues', '/api/sessions', '/api/channels']) {
+      expect([path, codeOf(await own.call('GET', path))]).toEqual([path, [403, 'insufficient_scope']])
+    }
     await own.end()
     await other.end()
+  })
+
+  test('reads and uses the issues of its own workspace', async () => {
+    await using on = await server()
+    const wsId = await on.workspace()
+    const run = await working(on, wsId)
+    const made = await run.call<{ id: string }>('POST', `/api/workspaces/${wsId}/issues`, { title: 'Look again' })
+    expect(made.status).toBe(201)
+    const listed = await run.call<{ issues: { title: string }[] }>('GET', `/api/workspaces/${wsId}/issues`)
+    expect(listed.body.issues.map(({ title }) => title)).toEqual(['Look again'])
+    await run.end()
+  })
+
+  test('of a session pushes as that session', async () => {
+    await using on = await startTestServer()
+    const body = { wsId: await on.workspace(), agent: 'demo', prompt: '/push Half way' }
+    const opened = await on.call<{ id: string }>('POST', '/api/sessions', body, { token: true })
+    const [entry] = await eventually(async () => {
+      const entries = await entriesOf(on)
+      return entries.length > 0 && entries
+    })
+    expect(entry).toMatchObject({
+      from: 'session',
+      wsId: body.wsId,
+      taskId: null,
+      sessionId: opened.body.id,
+      title: 'Half way',
+    })
   })
 
   test('is dead once its process has ended, and its idempotency keys are its own', async () => {

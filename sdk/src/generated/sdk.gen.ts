@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.ts';
-import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsChildrenData, RunsChildrenErrors, RunsChildrenResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsReportData, RunsReportErrors, RunsReportResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsSilentData, RunsSilentErrors, RunsSilentResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
+import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, IssuesBoardData, IssuesBoardErrors, IssuesBoardResponses, IssuesCommentData, IssuesCommentErrors, IssuesCommentResponses, IssuesCreateData, IssuesCreateErrors, IssuesCreateResponses, IssuesDeleteData, IssuesDeleteErrors, IssuesDeleteResponses, IssuesGetData, IssuesGetErrors, IssuesGetResponses, IssuesListData, IssuesListErrors, IssuesListResponses, IssuesPreviewData, IssuesPreviewErrors, IssuesPreviewResponses, IssuesRunData, IssuesRunErrors, IssuesRunResponses, IssuesScheduleData, IssuesScheduleErrors, IssuesScheduleResponses, IssuesUpdateData, IssuesUpdateErrors, IssuesUpdateResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RequestsAnswerData, RequestsAnswerErrors, RequestsAnswerResponses, RequestsGetData, RequestsGetErrors, RequestsGetResponses, RequestsListData, RequestsListErrors, RequestsListResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsChildrenData, RunsChildrenErrors, RunsChildrenResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsReportData, RunsReportErrors, RunsReportResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsSilentData, RunsSilentErrors, RunsSilentResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, SessionsCreateData, SessionsCreateErrors, SessionsCreateResponses, SessionsDeliveriesData, SessionsDeliveriesErrors, SessionsDeliveriesResponses, SessionsEndData, SessionsEndErrors, SessionsEndResponses, SessionsEventsData, SessionsEventsErrors, SessionsEventsResponses, SessionsGetData, SessionsGetErrors, SessionsGetResponses, SessionsInputData, SessionsInputErrors, SessionsInputResponses, SessionsInterruptData, SessionsInterruptErrors, SessionsInterruptResponses, SessionsListData, SessionsListErrors, SessionsListResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -77,6 +77,112 @@ export class Agents extends HeyApiClient {
                     type: 'http'
                 }],
             url: '/api/agents/{id}/probe',
+            ...options
+        });
+    }
+}
+
+export class Channels extends HeyApiClient {
+    /**
+     * List grants
+     *
+     * Newest first, revoked and expired ones too. Tokens are never shown.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<ChannelsListData, ThrowOnError>): RequestResult<ChannelsListResponses, ChannelsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<ChannelsListResponses, ChannelsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels',
+            ...options
+        });
+    }
+    
+    /**
+     * Mint a channel address
+     *
+     * Makes an address to which anyone who has it may post messages for one live session, until it expires or is revoked. The token is shown this once: only what it could be checked with is kept.
+     */
+    public create<ThrowOnError extends boolean = false>(options: Options<ChannelsCreateData, ThrowOnError>): RequestResult<ChannelsCreateResponses, ChannelsCreateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<ChannelsCreateResponses, ChannelsCreateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Revoke a grant
+     *
+     * The address is dead when this answers, also after a crash: no delivery on it starts any more, and what still waits is dropped. What the agent took stays taken. Safe to repeat.
+     */
+    public revoke<ThrowOnError extends boolean = false>(options: Options<ChannelsRevokeData, ThrowOnError>): RequestResult<ChannelsRevokeResponses, ChannelsRevokeErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<ChannelsRevokeResponses, ChannelsRevokeErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels/{grantId}',
+            ...options
+        });
+    }
+    
+    /**
+     * Get a grant
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<ChannelsGetData, ThrowOnError>): RequestResult<ChannelsGetResponses, ChannelsGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<ChannelsGetResponses, ChannelsGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels/{grantId}',
+            ...options
+        });
+    }
+    
+    /**
+     * List what came through a grant
+     *
+     * Newest first: when it came and what became of it.
+     */
+    public deliveries<ThrowOnError extends boolean = false>(options: Options<ChannelsDeliveriesData, ThrowOnError>): RequestResult<ChannelsDeliveriesResponses, ChannelsDeliveriesErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<ChannelsDeliveriesResponses, ChannelsDeliveriesErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/channels/{grantId}/deliveries',
+            ...options
+        });
+    }
+}
+
+export class Deliveries extends HeyApiClient {
+    /**
+     * Get a delivery
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<DeliveriesGetData, ThrowOnError>): RequestResult<DeliveriesGetResponses, DeliveriesGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<DeliveriesGetResponses, DeliveriesGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/deliveries/{id}',
             ...options
         });
     }
@@ -507,6 +613,462 @@ export class Inbox extends HeyApiClient {
     }
 }
 
+export class Issues extends HeyApiClient {
+    /**
+     * List the issues of all workspaces
+     *
+     * With the files that could not be read as an issue: which, in which line, and why.
+     */
+    public board<ThrowOnError extends boolean = false>(options?: Options<IssuesBoardData, ThrowOnError>): RequestResult<IssuesBoardResponses, IssuesBoardErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<IssuesBoardResponses, IssuesBoardErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/issues',
+            ...options
+        });
+    }
+    
+    /**
+     * Preview a schedule
+     *
+     * When it would fire from now on. Exactly one of `cron`, `every` and `at`; nothing is stored.
+     */
+    public preview<ThrowOnError extends boolean = false>(options?: Options<IssuesPreviewData, ThrowOnError>): RequestResult<IssuesPreviewResponses, IssuesPreviewErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<IssuesPreviewResponses, IssuesPreviewErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/issues/preview',
+            ...options
+        });
+    }
+    
+    /**
+     * List the issues of a workspace
+     *
+     * With the files that could not be read as an issue. Run token: for its own workspace.
+     */
+    public list<ThrowOnError extends boolean = false>(options: Options<IssuesListData, ThrowOnError>): RequestResult<IssuesListResponses, IssuesListErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<IssuesListResponses, IssuesListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues',
+            ...options
+        });
+    }
+    
+    /**
+     * Write an issue
+     *
+     * Makes the file `.postern/issues/<issueId>.md` in the workspace. Run token: for its own workspace.
+     */
+    public create<ThrowOnError extends boolean = false>(options: Options<IssuesCreateData, ThrowOnError>): RequestResult<IssuesCreateResponses, IssuesCreateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<IssuesCreateResponses, IssuesCreateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Remove an issue
+     *
+     * Removes its file. Run token: for its own workspace.
+     */
+    public delete<ThrowOnError extends boolean = false>(options: Options<IssuesDeleteData, ThrowOnError>): RequestResult<IssuesDeleteResponses, IssuesDeleteErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<IssuesDeleteResponses, IssuesDeleteErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}',
+            ...options
+        });
+    }
+    
+    /**
+     * Get an issue
+     *
+     * Run token: for its own workspace.
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<IssuesGetData, ThrowOnError>): RequestResult<IssuesGetResponses, IssuesGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<IssuesGetResponses, IssuesGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}',
+            ...options
+        });
+    }
+    
+    /**
+     * Change an issue
+     *
+     * Changes the file in the places that the body names. Unknown keys, their order, comments and white space stay. Run token: for its own workspace.
+     */
+    public update<ThrowOnError extends boolean = false>(options: Options<IssuesUpdateData, ThrowOnError>): RequestResult<IssuesUpdateResponses, IssuesUpdateErrors, ThrowOnError> {
+        return (options.client ?? this.client).patch<IssuesUpdateResponses, IssuesUpdateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Comment on an issue
+     *
+     * Appends to the file, below a line `<!-- comment <when> <author> -->`. Comments are not sent to agents. Run token: for its own workspace.
+     */
+    public comment<ThrowOnError extends boolean = false>(options: Options<IssuesCommentData, ThrowOnError>): RequestResult<IssuesCommentResponses, IssuesCommentErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<IssuesCommentResponses, IssuesCommentErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}/comments',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Run an issue now
+     *
+     * Its body is the prompt. The schedule is neither asked nor changed. Run token: for its own workspace.
+     */
+    public run<ThrowOnError extends boolean = false>(options: Options<IssuesRunData, ThrowOnError>): RequestResult<IssuesRunResponses, IssuesRunErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<IssuesRunResponses, IssuesRunErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}/run',
+            ...options
+        });
+    }
+    
+    /**
+     * Get an issue's schedule
+     *
+     * The next fires, the last one, and why one did not run. Run token: for its own workspace.
+     */
+    public schedule<ThrowOnError extends boolean = false>(options: Options<IssuesScheduleData, ThrowOnError>): RequestResult<IssuesScheduleResponses, IssuesScheduleErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<IssuesScheduleResponses, IssuesScheduleErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/workspaces/{id}/issues/{issueId}/schedule',
+            ...options
+        });
+    }
+}
+
+export class Keys extends HeyApiClient {
+    /**
+     * Rotate the root keys
+     *
+     * New addresses and seals are made with a new key. Addresses that older keys signed stay good until they expire; with `drop` they are revoked at once, and listed.
+     */
+    public rotate<ThrowOnError extends boolean = false>(options: Options<KeysRotateData, ThrowOnError>): RequestResult<KeysRotateResponses, KeysRotateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<KeysRotateResponses, KeysRotateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/keys/rotate',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+}
+
+export class Requests extends HeyApiClient {
+    /**
+     * List permission requests
+     *
+     * Newest first; `status=pending` are those that wait.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<RequestsListData, ThrowOnError>): RequestResult<RequestsListResponses, RequestsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<RequestsListResponses, RequestsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/requests',
+            ...options
+        });
+    }
+    
+    /**
+     * Get a permission request
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<RequestsGetData, ThrowOnError>): RequestResult<RequestsGetResponses, RequestsGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<RequestsGetResponses, RequestsGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/requests/{id}',
+            ...options
+        });
+    }
+    
+    /**
+     * Answer a permission request
+     *
+     * The first answer wins: a person, the policy of the workspace, or the deadline, which denies.
+     */
+    public answer<ThrowOnError extends boolean = false>(options: Options<RequestsAnswerData, ThrowOnError>): RequestResult<RequestsAnswerResponses, RequestsAnswerErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<RequestsAnswerResponses, RequestsAnswerErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/requests/{id}/answer',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+}
+
+export class Sessions extends HeyApiClient {
+    /**
+     * List sessions
+     *
+     * Newest first, ended ones included.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<SessionsListData, ThrowOnError>): RequestResult<SessionsListResponses, SessionsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<SessionsListResponses, SessionsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions',
+            ...options
+        });
+    }
+    
+    /**
+     * Open a session
+     *
+     * Starts an agent that stays and takes one message after another. It is on disk, and `starting`, when this answers.
+     */
+    public create<ThrowOnError extends boolean = false>(options: Options<SessionsCreateData, ThrowOnError>): RequestResult<SessionsCreateResponses, SessionsCreateErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsCreateResponses, SessionsCreateErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Get a session
+     *
+     * Run token: for its own session.
+     */
+    public get<ThrowOnError extends boolean = false>(options: Options<SessionsGetData, ThrowOnError>): RequestResult<SessionsGetResponses, SessionsGetErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<SessionsGetResponses, SessionsGetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}',
+            ...options
+        });
+    }
+    
+    /**
+     * List what was sent into a session
+     *
+     * Newest first, by channels and by the operator. Run token: for its own session.
+     */
+    public deliveries<ThrowOnError extends boolean = false>(options: Options<SessionsDeliveriesData, ThrowOnError>): RequestResult<SessionsDeliveriesResponses, SessionsDeliveriesErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<SessionsDeliveriesResponses, SessionsDeliveriesErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/deliveries',
+            ...options
+        });
+    }
+    
+    /**
+     * End a session for good
+     *
+     * Its process and everything that it started is gone when this answers, or after 15 s; what waited is failed. Safe to repeat.
+     */
+    public end<ThrowOnError extends boolean = false>(options: Options<SessionsEndData, ThrowOnError>): RequestResult<SessionsEndResponses, SessionsEndErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsEndResponses, SessionsEndErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/end',
+            ...options
+        });
+    }
+    
+    /**
+     * Read or follow the events of a session
+     *
+     * As of a run: a page as JSON, or Server-Sent Events with `Accept: text/event-stream`. The stream ends when the session has ended and only then. Run token: for its own session.
+     */
+    public events<ThrowOnError extends boolean = false>(options: Options<SessionsEventsData, ThrowOnError>): RequestResult<SessionsEventsResponses, SessionsEventsErrors, ThrowOnError> {
+        return (options.client ?? this.client).get<SessionsEventsResponses, SessionsEventsErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }, {
+                    key: 'runToken',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/events',
+            ...options
+        });
+    }
+    
+    /**
+     * Send a message into a session
+     *
+     * As the operator, without an envelope. 200: handed whole to the live, idle agent. 202: on disk; the agent gets it in order, and a suspended session is resumed for it.
+     */
+    public input<ThrowOnError extends boolean = false>(options: Options<SessionsInputData, ThrowOnError>): RequestResult<SessionsInputResponses, SessionsInputErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsInputResponses, SessionsInputErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/input',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Interrupt the turn at work
+     *
+     * What waits goes on afterwards. Answers when the turn has ended; safe to repeat.
+     */
+    public interrupt<ThrowOnError extends boolean = false>(options: Options<SessionsInterruptData, ThrowOnError>): RequestResult<SessionsInterruptResponses, SessionsInterruptErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<SessionsInterruptResponses, SessionsInterruptErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/sessions/{id}/interrupt',
+            ...options
+        });
+    }
+}
+
 export class Workspaces extends HeyApiClient {
     /**
      * List workspaces
@@ -695,6 +1257,45 @@ export class Server extends HeyApiClient {
     }
 }
 
+export class Hook extends HeyApiClient {
+    /**
+     * Send a message into a live session, with the token in a header
+     *
+     * The token is the authority: whoever has it may knock, and can do nothing else. Every bad, forged, expired or revoked token gets one constant 403. Any other method is 405. At most 10 messages at once and 30 a minute on one address. For callers whose addresses are logged: the token is sent as `Authorization: Bearer`.
+     */
+    public send<ThrowOnError extends boolean = false>(options: Options<HookSendData, ThrowOnError>): RequestResult<HookSendResponses, HookSendErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<HookSendResponses, HookSendErrors, ThrowOnError>({
+            security: [{
+                    key: 'channel',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/hook',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Send a message into a live session
+     *
+     * The token is the authority: whoever has it may knock, and can do nothing else. Every bad, forged, expired or revoked token gets one constant 403. Any other method is 405. At most 10 messages at once and 30 a minute on one address.
+     */
+    public knock<ThrowOnError extends boolean = false>(options: Options<HookKnockData, ThrowOnError>): RequestResult<HookKnockResponses, HookKnockErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<HookKnockResponses, HookKnockErrors, ThrowOnError>({
+            url: '/hook/{token}',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+}
+
 export class Operations extends HeyApiClient {
     public static readonly __registry: HeyApiRegistry<Operations> = new HeyApiRegistry<Operations>();
     
@@ -711,6 +1312,16 @@ export class Operations extends HeyApiClient {
         return this._agents ??= new Agents({ client: this.client });
     }
     
+    private _channels?: Channels;
+    get channels(): Channels {
+        return this._channels ??= new Channels({ client: this.client });
+    }
+    
+    private _deliveries?: Deliveries;
+    get deliveries(): Deliveries {
+        return this._deliveries ??= new Deliveries({ client: this.client });
+    }
+    
     private _runs?: Runs;
     get runs(): Runs {
         return this._runs ??= new Runs({ client: this.client });
@@ -721,6 +1332,26 @@ export class Operations extends HeyApiClient {
         return this._inbox ??= new Inbox({ client: this.client });
     }
     
+    private _issues?: Issues;
+    get issues(): Issues {
+        return this._issues ??= new Issues({ client: this.client });
+    }
+    
+    private _keys?: Keys;
+    get keys(): Keys {
+        return this._keys ??= new Keys({ client: this.client });
+    }
+    
+    private _requests?: Requests;
+    get requests(): Requests {
+        return this._requests ??= new Requests({ client: this.client });
+    }
+    
+    private _sessions?: Sessions;
+    get sessions(): Sessions {
+        return this._sessions ??= new Sessions({ client: this.client });
+    }
+    
     private _workspaces?: Workspaces;
     get workspaces(): Workspaces {
         return this._workspaces ??= new Workspaces({ client: this.client });
@@ -729,5 +1360,10 @@ export class Operations extends HeyApiClient {
     private _server?: Server;
     get server(): Server {
         return this._server ??= new Server({ client: this.client });
+    }
+    
+    private _hook?: Hook;
+    get hook(): Hook {
+        return this._hook ??= new Hook({ client: this.client });
     }
 }

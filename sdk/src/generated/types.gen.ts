@@ -94,6 +94,14 @@ export type AgentProbe = {
     durationMs: number;
 };
 
+export type AnswerRequest = {
+    answer: 'allow' | 'deny';
+    /**
+     * One of the offered options; default: once.
+     */
+    optionId?: string;
+};
+
 /**
  * Runs at work, runs waiting, and how many may work at once.
  */
@@ -101,6 +109,54 @@ export type Capacity = {
     running: number;
     queued: number;
     limit: number;
+};
+
+export type CreateComment = {
+    /**
+     * At most 16000 characters.
+     */
+    text: string;
+    /**
+     * Who says it; default `operator`.
+     */
+    author?: string;
+};
+
+export type CreateIssue = {
+    /**
+     * Name of the file without `.md`; default: made from the title.
+     */
+    issueId?: string;
+    /**
+     * One line of at most 200 characters.
+     */
+    title: string;
+    /**
+     * The markdown that is sent as the prompt: at most 16000 characters (UTF-16 units), no NUL.
+     */
+    body?: string;
+    when?: When;
+    /**
+     * Agent id, such as `claude`, `demo` or the name of a configured agent.
+     */
+    agent?: string;
+    /**
+     * Milliseconds that its runs may last; more than 1800000 is capped there.
+     */
+    timeoutMs?: number;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority?: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap?: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp?: 'once' | 'skip';
 };
 
 export type CreateRun = {
@@ -146,6 +202,23 @@ export type CreateRun = {
     metadata?: {
         [key: string]: string;
     };
+};
+
+export type CreateSession = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Must be enabled on the workspace and able to hold sessions; default: the workspace's default agent.
+     */
+    agent?: string;
+    /**
+     * The first message.
+     */
+    prompt?: string;
+    title?: string;
+    model?: string;
 };
 
 export type CreateWorkspace = {
@@ -194,6 +267,69 @@ export type CreateWorkspace = {
      */
     maxRuns?: number | null;
 };
+
+/**
+ * One message for a session and what became of it.
+ */
+export type Delivery = {
+    /**
+     * Delivery id, `dlv_<ulid>`.
+     */
+    id: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    /**
+     * The grant it came through; null: the operator sent it.
+     */
+    grantId: string | null;
+    /**
+     * The grant's label.
+     */
+    label: string | null;
+    /**
+     * `queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can (409 where it cannot); without a turn, as `queue`. `interrupt`: ends the turn at work, then first in line.
+     */
+    mode: 'queue' | 'steer' | 'interrupt';
+    message: string;
+    /**
+     * Who the sender says it is.
+     */
+    from: string | null;
+    status: DeliveryStatus;
+    /**
+     * Why it failed: `session_ended`, `session_gone`, `grant_revoked`.
+     */
+    reason: string | null;
+    /**
+     * True when it was handed over a second time, because the first hand-over was cut off.
+     */
+    possibleDuplicate: boolean;
+    createdAt: string;
+    deliveredAt: string | null;
+    confirmedAt: string | null;
+    /**
+     * When nothing more could become of it.
+     */
+    endedAt: string | null;
+};
+
+/**
+ * One page of deliveries, newest first.
+ */
+export type DeliveryList = {
+    deliveries: Array<Delivery>;
+    /**
+     * Pass as `cursor` for the next page; null on the last.
+     */
+    nextCursor: string | null;
+};
+
+/**
+ * `accepted`: on disk, waits. `injecting`: being written to the agent. `delivered`: written whole to the live, idle agent. `confirmed`: the agent has shown a sign of that turn. `failed`: will not be delivered, see `reason`. `uncertain`: the server died twice in the hand-over.
+ */
+export type DeliveryStatus = 'accepted' | 'injecting' | 'delivered' | 'confirmed' | 'failed' | 'uncertain';
 
 /**
  * One numbered event of a run.
@@ -251,11 +387,72 @@ export type GitState = {
 };
 
 /**
+ * The right to do one verb on one channel until a moment. Never shows its token.
+ */
+export type Grant = {
+    /**
+     * Grant id, `grant_<ulid>`.
+     */
+    id: string;
+    /**
+     * Address of the session.
+     */
+    channel: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    verb: Verb;
+    /**
+     * What it is for; told to the agent.
+     */
+    label: string | null;
+    revoked: boolean;
+    revokedAt: string | null;
+    createdAt: string;
+    expiresAt: string;
+    /**
+     * When the last message was accepted.
+     */
+    lastUsedAt: string | null;
+    /**
+     * Messages accepted.
+     */
+    deliveries: number;
+};
+
+/**
+ * One page of grants, newest first.
+ */
+export type GrantList = {
+    grants: Array<Grant>;
+    /**
+     * Pass as `cursor` for the next page; null on the last.
+     */
+    nextCursor: string | null;
+};
+
+/**
  * The server answers.
  */
 export type Health = {
     status: 'ok';
     version: string;
+};
+
+export type HookBody = {
+    /**
+     * 1 to 16000 characters (UTF-16 units), not only white space; no control or invisible characters but line break and tab.
+     */
+    message: string;
+    /**
+     * Who the sender says it is.
+     */
+    from?: string;
+    /**
+     * As the header `Idempotency-Key`; where both are sent they must be equal.
+     */
+    idempotency_key?: string;
 };
 
 /**
@@ -364,6 +561,356 @@ export type InboxRemoved = {
 };
 
 /**
+ * One issue: a markdown file of a workspace.
+ */
+export type Issue = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+     */
+    issueId: string;
+    title: string;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    when: When | null;
+    /**
+     * Null: the workspace's default agent.
+     */
+    agent: string | null;
+    timeoutMs: number | null;
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp: 'once' | 'skip';
+    /**
+     * Path below the workspace.
+     */
+    file: string;
+    /**
+     * Changes with every byte of the file; send it back to change what you read.
+     */
+    revision: string;
+    /**
+     * When the file was last written.
+     */
+    updatedAt: string;
+    nextFire: string | null;
+    /**
+     * `none`: it has no schedule. `ok`. `waiting`: a fire is due and waits; `waiting` says for what. `failing`: the last fire did not succeed. `stopped`: its status is done or canceled. `over`: there is no next fire.
+     */
+    health: 'none' | 'ok' | 'waiting' | 'failing' | 'stopped' | 'over';
+    /**
+     * The markdown after the frontmatter: the prompt, sent as it stands.
+     */
+    body: string;
+    comments: Array<IssueComment>;
+};
+
+/**
+ * Issues, and the files that could not be read as one.
+ */
+export type IssueBoard = {
+    issues: Array<IssueSummary>;
+    problems: Array<IssueProblem>;
+};
+
+export type IssueComment = {
+    at: string;
+    author: string;
+    text: string;
+};
+
+/**
+ * The last fire of the schedule.
+ */
+export type IssueFire = {
+    /**
+     * When it was due; with workspace and issue, its identity.
+     */
+    dueAt: string;
+    /**
+     * When its run was accepted.
+     */
+    at: string;
+    /**
+     * Run id, `headless_<ulid>`; later runs sort later.
+     */
+    taskId: string;
+    /**
+     * How its run ended; null while it has not.
+     */
+    status: RunStatus | null;
+    reason: string | null;
+    outcome: string | null;
+};
+
+/**
+ * Why a due time did not become a run, or not yet.
+ */
+export type IssueMiss = {
+    dueAt: string;
+    /**
+     * When that was decided.
+     */
+    at: string;
+    /**
+     * `overlap`, `missed`, `capacity_reached`, or the code with which the run was refused; open-ended.
+     */
+    code: string;
+    detail: string;
+};
+
+/**
+ * A file that is not a valid issue, and why.
+ */
+export type IssueProblem = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Path below the workspace.
+     */
+    file: string;
+    /**
+     * Line of the file, from 1; null: the whole of it.
+     */
+    line: number | null;
+    message: string;
+};
+
+/**
+ * The next fires of an issue, the last one, and how it goes.
+ */
+export type IssueSchedule = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+     */
+    issueId: string;
+    when: When | null;
+    /**
+     * `none`: it has no schedule. `ok`. `waiting`: a fire is due and waits; `waiting` says for what. `failing`: the last fire did not succeed. `stopped`: its status is done or canceled. `over`: there is no next fire.
+     */
+    health: 'none' | 'ok' | 'waiting' | 'failing' | 'stopped' | 'over';
+    /**
+     * The next fires, soonest first; empty: there is none.
+     */
+    nextFires: Array<string>;
+    /**
+     * A fire that is due and is tried again.
+     */
+    waiting: IssueMiss | null;
+    lastFire: IssueFire | null;
+    /**
+     * The last due time that was let go, and why.
+     */
+    lastMiss: IssueMiss | null;
+};
+
+/**
+ * An issue as the board lists it.
+ */
+export type IssueSummary = {
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+     */
+    issueId: string;
+    title: string;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    when: When | null;
+    /**
+     * Null: the workspace's default agent.
+     */
+    agent: string | null;
+    timeoutMs: number | null;
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp: 'once' | 'skip';
+    /**
+     * How many comments it has.
+     */
+    comments: number;
+    /**
+     * Path below the workspace.
+     */
+    file: string;
+    /**
+     * Changes with every byte of the file; send it back to change what you read.
+     */
+    revision: string;
+    /**
+     * When the file was last written.
+     */
+    updatedAt: string;
+    nextFire: string | null;
+    /**
+     * `none`: it has no schedule. `ok`. `waiting`: a fire is due and waits; `waiting` says for what. `failing`: the last fire did not succeed. `stopped`: its status is done or canceled. `over`: there is no next fire.
+     */
+    health: 'none' | 'ok' | 'waiting' | 'failing' | 'stopped' | 'over';
+};
+
+/**
+ * What a rotation of the root keys changed.
+ */
+export type KeyRotation = {
+    /**
+     * Number of the new key.
+     */
+    kid: number;
+    /**
+     * The keys before it.
+     */
+    previous: Array<{
+        kid: number;
+        /**
+         * Until when addresses it signed are good; null: no longer.
+         */
+        verifyUntil: string | null;
+    }>;
+    /**
+     * Grants that were revoked because their key was dropped.
+     */
+    revoked: Array<string>;
+};
+
+export type MintRequest = {
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    /**
+     * What the address may do; default `send_input`.
+     */
+    verb?: Verb;
+    /**
+     * Seconds until it expires; 0 or absent: the server's default (7 days).
+     */
+    ttlSeconds?: number;
+    /**
+     * What it is for; told to the agent.
+     */
+    label?: string;
+};
+
+/**
+ * A new channel address. The token is shown this once.
+ */
+export type Minted = {
+    /**
+     * Grant id, `grant_<ulid>`.
+     */
+    grantId: string;
+    /**
+     * Address of the session.
+     */
+    channel: string;
+    /**
+     * Whoever has this address may knock. Shown this once.
+     */
+    webhook: string;
+    /**
+     * The last part of the address, for `Authorization: Bearer`.
+     */
+    token: string;
+    verb: Verb;
+    label: string | null;
+    expiresAt: string;
+};
+
+/**
+ * A live agent asks whether it may do something.
+ */
+export type PermissionRequest = {
+    /**
+     * Permission request id, `perm_<ulid>`.
+     */
+    id: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Agent id, such as `claude`, `demo` or the name of a configured agent.
+     */
+    agent: string;
+    /**
+     * `expired`: nobody answered in time, which denied it. `canceled`: the turn ended before an answer.
+     */
+    status: 'pending' | 'allowed' | 'denied' | 'expired' | 'canceled';
+    /**
+     * What it wants to do, in its own words.
+     */
+    title: string;
+    toolCallId: string | null;
+    /**
+     * Kind of tool, such as `edit` or `execute`, where the agent says it.
+     */
+    kind: string | null;
+    /**
+     * What the tool would be given, where the agent says it.
+     */
+    input?: unknown;
+    options: Array<{
+        /**
+         * The agent's own id of this choice.
+         */
+        id: string;
+        name: string;
+        kind: 'allow_once' | 'allow_always' | 'reject_once' | 'reject_always';
+    }>;
+    /**
+     * Id of the option that was chosen.
+     */
+    answer: string | null;
+    answeredBy: 'caller' | 'policy' | 'deadline' | null;
+    createdAt: string;
+    /**
+     * Denied when nobody has answered by then.
+     */
+    expiresAt: string;
+    answeredAt: string | null;
+};
+
+/**
+ * One page of permission requests, newest first.
+ */
+export type PermissionRequestList = {
+    requests: Array<PermissionRequest>;
+    nextCursor: string | null;
+};
+
+/**
  * A failure, as RFC 9457 has it.
  */
 export type Problem = {
@@ -396,9 +943,9 @@ export type Problem = {
      */
     hint?: string;
     /**
-     * As in `X-Request-Id`; name it when you ask for help.
+     * As in `X-Request-Id`; name it when you ask for help. Absent from the constant 403 of the hook.
      */
-    requestId: string;
+    requestId?: string;
     /**
      * What is wrong, field by field.
      */
@@ -453,6 +1000,25 @@ export type Readiness = {
     status: 'ready' | 'draining';
 };
 
+/**
+ * `delivered`: stored and handed to the live, idle agent. `buffered`: stored; it will get it, in order.
+ */
+export type Receipt = {
+    status: 'delivered' | 'buffered';
+    /**
+     * Delivery id, `dlv_<ulid>`.
+     */
+    deliveryId: string;
+    /**
+     * Address of the session.
+     */
+    channel: string;
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    sessionId: string;
+};
+
 export type ReplyInbox = {
     /**
      * What to say to the agent that pushed it.
@@ -469,6 +1035,13 @@ export type ReportRun = {
      * News for the run that started this one, 1 to 16000 characters.
      */
     message: string;
+};
+
+export type RotateKeys = {
+    /**
+     * True: every older key is void at once, and with it every channel address it signed.
+     */
+    drop?: boolean;
 };
 
 /**
@@ -607,6 +1180,102 @@ export type RunReported = {
  */
 export type RunStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'timed_out' | 'canceled' | 'interrupted';
 
+/**
+ * When a schedule would fire.
+ */
+export type SchedulePreview = {
+    when: When;
+    fires: Array<string>;
+};
+
+/**
+ * A live agent process that accepts input again and again.
+ */
+export type Session = {
+    /**
+     * Session id, `sess_<ulid>`.
+     */
+    id: string;
+    /**
+     * Workspace id, `ws-<slug>`; stable.
+     */
+    wsId: string;
+    /**
+     * Agent id, such as `claude`, `demo` or the name of a configured agent.
+     */
+    agent: string;
+    title: string | null;
+    state: SessionState;
+    /**
+     * Stable code for why it is suspended or ended.
+     */
+    reason: string | null;
+    /**
+     * The reason in a sentence, for people.
+     */
+    detail: string | null;
+    model: string | null;
+    /**
+     * What agents may do without asking: `ask` (read only), `edit` or `full`; translated for each agent.
+     */
+    permissions: 'ask' | 'edit' | 'full';
+    /**
+     * The agent's own name for the conversation.
+     */
+    conversationId: string | null;
+    /**
+     * True when a message can be put into a turn at work (`steer`).
+     */
+    steerable: boolean;
+    /**
+     * Messages accepted and not yet handed to the agent.
+     */
+    waiting: number;
+    /**
+     * Turns that have ended.
+     */
+    turns: number;
+    usage: Usage;
+    createdAt: string;
+    /**
+     * When the agent last showed a sign of life.
+     */
+    lastActivityAt: string | null;
+    endedAt: string | null;
+    /**
+     * Seq of the newest event.
+     */
+    lastSeq: number;
+};
+
+export type SessionInput = {
+    /**
+     * 1 to 16000 characters (UTF-16 units), not only white space; no control or invisible characters but line break and tab.
+     */
+    message: string;
+    /**
+     * Who the sender says it is.
+     */
+    from?: string;
+    /**
+     * `queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can (409 where it cannot); without a turn, as `queue`. `interrupt`: ends the turn at work, then first in line.
+     */
+    delivery?: 'queue' | 'steer' | 'interrupt';
+};
+
+/**
+ * One page of sessions, newest first.
+ */
+export type SessionList = {
+    sessions: Array<Session>;
+    nextCursor: string | null;
+};
+
+/**
+ * `starting`, `idle` (takes input at once), `busy` (in a turn), `waiting` (asks for a permission), `suspended` (no process; the next input resumes it), `ended` (for good).
+ */
+export type SessionState = 'starting' | 'idle' | 'busy' | 'waiting' | 'suspended' | 'ended';
+
 export type SilentRun = {
     /**
      * Why there is nothing to report, 1 to 16000 characters.
@@ -622,6 +1291,10 @@ export type Trigger = {
     grantId: string | null;
     issueId: string | null;
     /**
+     * Of a fire of an issue: when it was due.
+     */
+    dueAt?: string;
+    /**
      * The run whose process started it.
      */
     parentTaskId: string | null;
@@ -629,6 +1302,37 @@ export type Trigger = {
      * The session whose process started it.
      */
     parentSessionId?: string;
+};
+
+export type UpdateIssue = {
+    /**
+     * The revision you read; if the file has another one by now, 409 and nothing changes.
+     */
+    revision?: string;
+    /**
+     * One line of at most 200 characters.
+     */
+    title?: string;
+    /**
+     * The markdown that is sent as the prompt: at most 16000 characters (UTF-16 units), no NUL.
+     */
+    body?: string;
+    when?: When | null;
+    agent?: string | null;
+    timeoutMs?: number | null;
+    /**
+     * `done` and `canceled` stop the schedule.
+     */
+    status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    priority?: 'urgent' | 'high' | 'medium' | 'low' | 'none';
+    /**
+     * A fire that falls due while a run of the issue is at work: `skip` it (default), or `queue` it behind.
+     */
+    overlap?: 'skip' | 'queue';
+    /**
+     * Fires missed while the server was down: run `once` for all of them (default), or `skip` them.
+     */
+    catchUp?: 'once' | 'skip';
 };
 
 export type UpdateWorkspace = {
@@ -681,6 +1385,38 @@ export type Usage = {
      * Who counted: the agent, or nobody (`none`: the figures are zero because they are unknown).
      */
     source: 'agent_reported' | 'none';
+};
+
+/**
+ * `send_input`: put one message into the session.
+ */
+export type Verb = 'send_input';
+
+/**
+ * When the issue runs by itself: once, every so often, or by a cron expression.
+ */
+export type When = {
+    kind: 'at';
+    /**
+     * The moment, with `Z` or an offset.
+     */
+    at: string;
+} | {
+    kind: 'every';
+    /**
+     * A span from `1s` to `366d`, counted from 1970-01-01T00:00:00Z.
+     */
+    every: string;
+} | {
+    kind: 'cron';
+    /**
+     * Five fields: minute, hour, day of month, month, day of week.
+     */
+    cron: string;
+    /**
+     * IANA time zone of the expression; default `UTC`.
+     */
+    timezone?: string;
 };
 
 /**
@@ -850,6 +1586,376 @@ export type AgentsProbeResponses = {
 };
 
 export type AgentsProbeResponse = AgentsProbeResponses[keyof AgentsProbeResponses];
+
+export type ChannelsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only grants on this session.
+         */
+        sessionId?: string;
+        /**
+         * Grants on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/channels';
+};
+
+export type ChannelsListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type ChannelsListError = ChannelsListErrors[keyof ChannelsListErrors];
+
+export type ChannelsListResponses = {
+    /**
+     * One page of grants.
+     */
+    200: GrantList;
+};
+
+export type ChannelsListResponse = ChannelsListResponses[keyof ChannelsListResponses];
+
+export type ChannelsCreateData = {
+    body: MintRequest;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/channels';
+};
+
+export type ChannelsCreateErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `grant_revoked`: Grant revoked. `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type ChannelsCreateError = ChannelsCreateErrors[keyof ChannelsCreateErrors];
+
+export type ChannelsCreateResponses = {
+    /**
+     * The new address.
+     */
+    201: Minted;
+};
+
+export type ChannelsCreateResponse = ChannelsCreateResponses[keyof ChannelsCreateResponses];
+
+export type ChannelsRevokeData = {
+    body?: never;
+    path: {
+        /**
+         * Grant id, `grant_<ulid>`.
+         */
+        grantId: string;
+    };
+    query?: never;
+    url: '/api/channels/{grantId}';
+};
+
+export type ChannelsRevokeErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `grant_not_found`: Grant not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type ChannelsRevokeError = ChannelsRevokeErrors[keyof ChannelsRevokeErrors];
+
+export type ChannelsRevokeResponses = {
+    /**
+     * The grant, revoked.
+     */
+    200: Grant;
+};
+
+export type ChannelsRevokeResponse = ChannelsRevokeResponses[keyof ChannelsRevokeResponses];
+
+export type ChannelsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Grant id, `grant_<ulid>`.
+         */
+        grantId: string;
+    };
+    query?: never;
+    url: '/api/channels/{grantId}';
+};
+
+export type ChannelsGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `grant_not_found`: Grant not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type ChannelsGetError = ChannelsGetErrors[keyof ChannelsGetErrors];
+
+export type ChannelsGetResponses = {
+    /**
+     * The grant.
+     */
+    200: Grant;
+};
+
+export type ChannelsGetResponse = ChannelsGetResponses[keyof ChannelsGetResponses];
+
+export type ChannelsDeliveriesData = {
+    body?: never;
+    path: {
+        /**
+         * Grant id, `grant_<ulid>`.
+         */
+        grantId: string;
+    };
+    query?: {
+        /**
+         * Deliveries on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/channels/{grantId}/deliveries';
+};
+
+export type ChannelsDeliveriesErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `grant_not_found`: Grant not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type ChannelsDeliveriesError = ChannelsDeliveriesErrors[keyof ChannelsDeliveriesErrors];
+
+export type ChannelsDeliveriesResponses = {
+    /**
+     * One page of deliveries.
+     */
+    200: DeliveryList;
+};
+
+export type ChannelsDeliveriesResponse = ChannelsDeliveriesResponses[keyof ChannelsDeliveriesResponses];
+
+export type DeliveriesGetData = {
+    body?: never;
+    path: {
+        /**
+         * Delivery id, `dlv_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/deliveries/{id}';
+};
+
+export type DeliveriesGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `delivery_not_found`: Delivery not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type DeliveriesGetError = DeliveriesGetErrors[keyof DeliveriesGetErrors];
+
+export type DeliveriesGetResponses = {
+    /**
+     * The delivery.
+     */
+    200: Delivery;
+};
+
+export type DeliveriesGetResponse = DeliveriesGetResponses[keyof DeliveriesGetResponses];
 
 export type RunsListData = {
     body?: never;
@@ -2173,6 +3279,933 @@ export type InboxUnreadResponses = {
 
 export type InboxUnreadResponse = InboxUnreadResponses[keyof InboxUnreadResponses];
 
+export type IssuesBoardData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only of this workspace.
+         */
+        wsId?: string;
+        /**
+         * Only issues with this status.
+         */
+        status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    };
+    url: '/api/issues';
+};
+
+export type IssuesBoardErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesBoardError = IssuesBoardErrors[keyof IssuesBoardErrors];
+
+export type IssuesBoardResponses = {
+    /**
+     * The board.
+     */
+    200: IssueBoard;
+};
+
+export type IssuesBoardResponse = IssuesBoardResponses[keyof IssuesBoardResponses];
+
+export type IssuesPreviewData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Five fields: minute, hour, day of month, month, day of week.
+         */
+        cron?: string;
+        /**
+         * A span.
+         */
+        every?: string;
+        /**
+         * A moment.
+         */
+        at?: string;
+        /**
+         * IANA time zone of the expression; default `UTC`.
+         */
+        timezone?: string;
+        /**
+         * Fires to show, 1 to 100; default 5.
+         */
+        count?: number;
+    };
+    url: '/api/issues/preview';
+};
+
+export type IssuesPreviewErrors = {
+    /**
+     * `bad_request`: Bad request. `cron_invalid`: Invalid cron expression. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesPreviewError = IssuesPreviewErrors[keyof IssuesPreviewErrors];
+
+export type IssuesPreviewResponses = {
+    /**
+     * The next fires.
+     */
+    200: SchedulePreview;
+};
+
+export type IssuesPreviewResponse = IssuesPreviewResponses[keyof IssuesPreviewResponses];
+
+export type KeysRotateData = {
+    body: RotateKeys;
+    path?: never;
+    query?: never;
+    url: '/api/keys/rotate';
+};
+
+export type KeysRotateErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `keys_in_use`: Every key number is in use.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type KeysRotateError = KeysRotateErrors[keyof KeysRotateErrors];
+
+export type KeysRotateResponses = {
+    /**
+     * What was changed.
+     */
+    200: KeyRotation;
+};
+
+export type KeysRotateResponse = KeysRotateResponses[keyof KeysRotateResponses];
+
+export type RequestsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * `expired`: nobody answered in time, which denied it. `canceled`: the turn ended before an answer.
+         */
+        status?: 'pending' | 'allowed' | 'denied' | 'expired' | 'canceled';
+        /**
+         * Only those of this session.
+         */
+        sessionId?: string;
+        /**
+         * Only those of this workspace.
+         */
+        wsId?: string;
+        /**
+         * Requests on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/requests';
+};
+
+export type RequestsListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type RequestsListError = RequestsListErrors[keyof RequestsListErrors];
+
+export type RequestsListResponses = {
+    /**
+     * One page of permission requests.
+     */
+    200: PermissionRequestList;
+};
+
+export type RequestsListResponse = RequestsListResponses[keyof RequestsListResponses];
+
+export type RequestsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Permission request id, `perm_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/requests/{id}';
+};
+
+export type RequestsGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_not_found`: Permission request not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type RequestsGetError = RequestsGetErrors[keyof RequestsGetErrors];
+
+export type RequestsGetResponses = {
+    /**
+     * The request as it is now.
+     */
+    200: PermissionRequest;
+};
+
+export type RequestsGetResponse = RequestsGetResponses[keyof RequestsGetResponses];
+
+export type RequestsAnswerData = {
+    body: AnswerRequest;
+    path: {
+        /**
+         * Permission request id, `perm_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/requests/{id}/answer';
+};
+
+export type RequestsAnswerErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `option_not_offered`: Option not offered. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `request_not_found`: Permission request not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `request_answered`: Permission request answered.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type RequestsAnswerError = RequestsAnswerErrors[keyof RequestsAnswerErrors];
+
+export type RequestsAnswerResponses = {
+    /**
+     * The request, answered.
+     */
+    200: PermissionRequest;
+};
+
+export type RequestsAnswerResponse = RequestsAnswerResponses[keyof RequestsAnswerResponses];
+
+export type SessionsListData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only sessions in this workspace.
+         */
+        wsId?: string;
+        state?: SessionState;
+        /**
+         * Only sessions with this agent.
+         */
+        agent?: string;
+        /**
+         * Sessions on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/sessions';
+};
+
+export type SessionsListErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsListError = SessionsListErrors[keyof SessionsListErrors];
+
+export type SessionsListResponses = {
+    /**
+     * One page of sessions.
+     */
+    200: SessionList;
+};
+
+export type SessionsListResponse = SessionsListResponses[keyof SessionsListResponses];
+
+export type SessionsCreateData = {
+    body: CreateSession;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/sessions';
+};
+
+export type SessionsCreateErrors = {
+    /**
+     * `agent_not_enabled`: Agent not enabled. `agent_not_live`: Agent cannot hold sessions. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `model_not_supported`: Agent cannot choose a model. `path_not_usable`: Path not usable. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type SessionsCreateError = SessionsCreateErrors[keyof SessionsCreateErrors];
+
+export type SessionsCreateResponses = {
+    /**
+     * The new session.
+     */
+    201: Session;
+};
+
+export type SessionsCreateResponse = SessionsCreateResponses[keyof SessionsCreateResponses];
+
+export type SessionsGetData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}';
+};
+
+export type SessionsGetErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsGetError = SessionsGetErrors[keyof SessionsGetErrors];
+
+export type SessionsGetResponses = {
+    /**
+     * The session as it is now.
+     */
+    200: Session;
+};
+
+export type SessionsGetResponse = SessionsGetResponses[keyof SessionsGetResponses];
+
+export type SessionsDeliveriesData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Deliveries on a page, 1 to 200; default 50.
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the page before.
+         */
+        cursor?: string;
+    };
+    url: '/api/sessions/{id}/deliveries';
+};
+
+export type SessionsDeliveriesErrors = {
+    /**
+     * `bad_request`: Bad request. `invalid_cursor`: Invalid cursor. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsDeliveriesError = SessionsDeliveriesErrors[keyof SessionsDeliveriesErrors];
+
+export type SessionsDeliveriesResponses = {
+    /**
+     * One page of deliveries.
+     */
+    200: DeliveryList;
+};
+
+export type SessionsDeliveriesResponse = SessionsDeliveriesResponses[keyof SessionsDeliveriesResponses];
+
+export type SessionsEndData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}/end';
+};
+
+export type SessionsEndErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type SessionsEndError = SessionsEndErrors[keyof SessionsEndErrors];
+
+export type SessionsEndResponses = {
+    /**
+     * The session, ended.
+     */
+    200: Session;
+};
+
+export type SessionsEndResponse = SessionsEndResponses[keyof SessionsEndResponses];
+
+export type SessionsEventsData = {
+    body?: never;
+    headers?: {
+        /**
+         * Resume the stream after this seq; what an `EventSource` sends by itself. Wins over `after`.
+         */
+        'Last-Event-ID'?: string;
+    };
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Only events with a greater seq; default 0.
+         */
+        after?: number;
+        /**
+         * Events on a page, 1 to 1000 (the default); not for streams.
+         */
+        limit?: number;
+    };
+    url: '/api/sessions/{id}/events';
+};
+
+export type SessionsEventsErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `log_retired`: Log retired.
+     */
+    410: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsEventsError = SessionsEventsErrors[keyof SessionsEventsErrors];
+
+export type SessionsEventsResponses = {
+    /**
+     * One page of events, or the stream of them.
+     */
+    200: EventPage;
+    /**
+     * For a stream: the session has ended, and its last event is the one you have.
+     */
+    204: void;
+};
+
+export type SessionsEventsResponse = SessionsEventsResponses[keyof SessionsEventsResponses];
+
+export type SessionsInputData = {
+    body: SessionInput;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}/input';
+};
+
+export type SessionsInputErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `steer_not_supported`: Agent cannot be steered.
+     */
+    409: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type SessionsInputError = SessionsInputErrors[keyof SessionsInputErrors];
+
+export type SessionsInputResponses = {
+    /**
+     * Stored and handed to the agent.
+     */
+    200: Receipt;
+    /**
+     * Stored; the agent will get it, in order.
+     */
+    202: Receipt;
+};
+
+export type SessionsInputResponse = SessionsInputResponses[keyof SessionsInputResponses];
+
+export type SessionsInterruptData = {
+    body?: never;
+    path: {
+        /**
+         * Session id, `sess_<ulid>`.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/sessions/{id}/interrupt';
+};
+
+export type SessionsInterruptErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type SessionsInterruptError = SessionsInterruptErrors[keyof SessionsInterruptErrors];
+
+export type SessionsInterruptResponses = {
+    /**
+     * The session; an idle one is returned as it is.
+     */
+    200: Session;
+};
+
+export type SessionsInterruptResponse = SessionsInterruptResponses[keyof SessionsInterruptResponses];
+
 export type WorkspacesListData = {
     body?: never;
     path?: never;
@@ -2626,6 +4659,603 @@ export type RunsCreateResponses = {
 
 export type RunsCreateResponse = RunsCreateResponses[keyof RunsCreateResponses];
 
+export type IssuesListData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * Only issues with this status.
+         */
+        status?: 'backlog' | 'todo' | 'in_progress' | 'done' | 'canceled';
+    };
+    url: '/api/workspaces/{id}/issues';
+};
+
+export type IssuesListErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesListError = IssuesListErrors[keyof IssuesListErrors];
+
+export type IssuesListResponses = {
+    /**
+     * The issues.
+     */
+    200: IssueBoard;
+};
+
+export type IssuesListResponse = IssuesListResponses[keyof IssuesListResponses];
+
+export type IssuesCreateData = {
+    body: CreateIssue;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues';
+};
+
+export type IssuesCreateErrors = {
+    /**
+     * `bad_request`: Bad request. `cron_invalid`: Invalid cron expression. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `prompt_too_long`: Prompt too long. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `issue_exists`: Issue exists.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body. `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesCreateError = IssuesCreateErrors[keyof IssuesCreateErrors];
+
+export type IssuesCreateResponses = {
+    /**
+     * The new issue.
+     */
+    201: Issue;
+};
+
+export type IssuesCreateResponse = IssuesCreateResponses[keyof IssuesCreateResponses];
+
+export type IssuesDeleteData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: {
+        /**
+         * The revision you read; if the file has another one by now, 409 and nothing changes.
+         */
+        revision?: string;
+    };
+    url: '/api/workspaces/{id}/issues/{issueId}';
+};
+
+export type IssuesDeleteErrors = {
+    /**
+     * `bad_request`: Bad request. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `issue_changed`: Issue file changed.
+     */
+    409: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesDeleteError = IssuesDeleteErrors[keyof IssuesDeleteErrors];
+
+export type IssuesDeleteResponses = {
+    /**
+     * The issue as it was.
+     */
+    200: Issue;
+};
+
+export type IssuesDeleteResponse = IssuesDeleteResponses[keyof IssuesDeleteResponses];
+
+export type IssuesGetData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}';
+};
+
+export type IssuesGetErrors = {
+    /**
+     * `bad_request`: Bad request. `path_not_usable`: Path not usable. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesGetError = IssuesGetErrors[keyof IssuesGetErrors];
+
+export type IssuesGetResponses = {
+    /**
+     * The issue.
+     */
+    200: Issue;
+};
+
+export type IssuesGetResponse = IssuesGetResponses[keyof IssuesGetResponses];
+
+export type IssuesUpdateData = {
+    body: UpdateIssue;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}';
+};
+
+export type IssuesUpdateErrors = {
+    /**
+     * `bad_request`: Bad request. `cron_invalid`: Invalid cron expression. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `prompt_too_long`: Prompt too long. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `issue_changed`: Issue file changed.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesUpdateError = IssuesUpdateErrors[keyof IssuesUpdateErrors];
+
+export type IssuesUpdateResponses = {
+    /**
+     * The issue as changed.
+     */
+    200: Issue;
+};
+
+export type IssuesUpdateResponse = IssuesUpdateResponses[keyof IssuesUpdateResponses];
+
+export type IssuesCommentData = {
+    body: CreateComment;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}/comments';
+};
+
+export type IssuesCommentErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `issue_changed`: Issue file changed.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body. `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type IssuesCommentError = IssuesCommentErrors[keyof IssuesCommentErrors];
+
+export type IssuesCommentResponses = {
+    /**
+     * The comment.
+     */
+    201: IssueComment;
+};
+
+export type IssuesCommentResponse = IssuesCommentResponses[keyof IssuesCommentResponses];
+
+export type IssuesRunData = {
+    body?: never;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+        /**
+         * `wait=n`: answer when the run ends, or after n seconds, 1 to 60. Source: RFC 7240.
+         */
+        Prefer?: string;
+    };
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: never;
+    url: '/api/workspaces/{id}/issues/{issueId}/run';
+};
+
+export type IssuesRunErrors = {
+    /**
+     * `agent_not_enabled`: Agent not enabled. `agent_not_headless`: Agent cannot run headless. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `model_not_supported`: Agent cannot choose a model. `path_not_usable`: Path not usable. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `not_resumable`: Not resumable. `resume_busy`: Conversation busy.
+     */
+    409: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body. `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error. `run_not_recorded`: The run could not be recorded.
+     */
+    500: Problem;
+};
+
+export type IssuesRunError = IssuesRunErrors[keyof IssuesRunErrors];
+
+export type IssuesRunResponses = {
+    /**
+     * The run, which ended while `Prefer: wait` waited.
+     */
+    200: Run;
+    /**
+     * Accepted.
+     */
+    202: Run;
+};
+
+export type IssuesRunResponse = IssuesRunResponses[keyof IssuesRunResponses];
+
+export type IssuesScheduleData = {
+    body?: never;
+    path: {
+        /**
+         * Workspace id, `ws-<slug>`; stable.
+         */
+        id: string;
+        /**
+         * Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.
+         */
+        issueId: string;
+    };
+    query?: {
+        /**
+         * Fires to show, 1 to 100; default 5.
+         */
+        count?: number;
+    };
+    url: '/api/workspaces/{id}/issues/{issueId}/schedule';
+};
+
+export type IssuesScheduleErrors = {
+    /**
+     * `bad_request`: Bad request. `path_not_usable`: Path not usable. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `issue_not_found`: Issue not found. `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
+     * `issue_invalid`: Issue file not valid.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type IssuesScheduleError = IssuesScheduleErrors[keyof IssuesScheduleErrors];
+
+export type IssuesScheduleResponses = {
+    /**
+     * The schedule.
+     */
+    200: IssueSchedule;
+};
+
+export type IssuesScheduleResponse = IssuesScheduleResponses[keyof IssuesScheduleResponses];
+
 export type ServerHealthData = {
     body?: never;
     path?: never;
@@ -2670,6 +5300,177 @@ export type ServerHealthResponses = {
 };
 
 export type ServerHealthResponse = ServerHealthResponses[keyof ServerHealthResponses];
+
+export type HookSendData = {
+    body: HookBody;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/hook';
+};
+
+export type HookSendErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `forbidden`: Forbidden. `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type HookSendError = HookSendErrors[keyof HookSendErrors];
+
+export type HookSendResponses = {
+    /**
+     * `delivered`: stored, and handed to the live, idle agent.
+     */
+    200: Receipt;
+    /**
+     * `buffered`: stored; the agent is busy, starting or suspended, and will get it, in order.
+     */
+    202: Receipt;
+};
+
+export type HookSendResponse = HookSendResponses[keyof HookSendResponses];
+
+export type HookKnockData = {
+    body: HookBody;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * The token of a channel address.
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/hook/{token}';
+};
+
+export type HookKnockErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     */
+    400: Problem;
+    /**
+     * `forbidden`: Forbidden. `host_not_allowed`: Host not allowed. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `session_not_found`: Session not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight.
+     */
+    409: Problem;
+    /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type HookKnockError = HookKnockErrors[keyof HookKnockErrors];
+
+export type HookKnockResponses = {
+    /**
+     * `delivered`: stored, and handed to the live, idle agent.
+     */
+    200: Receipt;
+    /**
+     * `buffered`: stored; the agent is busy, starting or suspended, and will get it, in order.
+     */
+    202: Receipt;
+};
+
+export type HookKnockResponse = HookKnockResponses[keyof HookKnockResponses];
 
 export type ServerMetricsData = {
     body?: never;

@@ -19,8 +19,6 @@ export interface Recovered {
   survivors: number
   /** Runs that were waiting for a place, oldest first. */
   queued: RunRow[]
-  /** Runs that ended without the server having said so to anybody. */
-  untold: RunRow[]
 }
 
 /**
@@ -67,19 +65,14 @@ export async function recoverRuns(deps: {
     )
   }
   // Also those whose record was ended just before the server died, without their last event.
-  const untold: RunRow[] = []
   for (const id of marks) {
     const row = await runs.get(id)
-    if (row && isTerminal(row.status)) {
-      untold.push(row)
-      await endLog(row)
-    }
+    if (row && isTerminal(row.status)) await endLog(row)
     await liveFiles.remove(id)
   }
   return {
     interrupted: running.length,
     ...reaped,
-    untold,
     queued: await runs.list({ where: { status: 'queued' }, order: 'oldest' }),
   }
 

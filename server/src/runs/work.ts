@@ -28,8 +28,6 @@ export interface WorkerDeps extends AttendDeps {
   worktreePath(taskId: string): string
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
-  /** Told of every run that ended, once its record says so. */
-  onEnded(row: RunRow): Promise<void>
 }
 
 /** Works one run from its place to its end. Resolves with the row as it ended; rejects only when the server gives up. */
@@ -154,7 +152,6 @@ export function createWorker(
         try {
           const stored =
             (await runs.update(row.id, await patch(), { status: 'running' })) ?? (await runs.get(row.id)) ?? row
-          await deps.onEnded(stored).catch(onlyStorage)
           await events.append(row.id, [{ ...last, outcome: stored.outcome }])
           await events.close(row.id)
           await deps.liveFiles.remove(row.id)
@@ -165,11 +162,6 @@ export function createWorker(
         }
       }
     }
-  }
-
-  /** What can be repeated is; anything else must not keep a run from its end. */
-  function onlyStorage(error: unknown): void {
-    if (error instanceof DomainError && error.code === 'storage_unavailable') throw error
   }
 
   async function keepReply(

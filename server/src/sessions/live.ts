@@ -4,6 +4,7 @@ import { isoTime, type Clock } from '../clock.ts'
 import type { NewEvent } from '../model.ts'
 import type { SessionReason, SessionRow } from '../model/sessions.ts'
 import type { Processes } from '../process/supervise.ts'
+import { createTokenMask } from '../process/token-mask.ts'
 import type { Temporaries } from '../process/temporary.ts'
 import type { Turns } from '../process/turns.ts'
 import type { Exit, ProcessIdentity } from '../process/types.ts'
@@ -30,7 +31,15 @@ export interface LiveDeps {
   liveFiles: LiveFiles<LiveSession>
   /** Absolute path of a program, or undefined. */
   findProgram(name: string): Promise<string | undefined>
-  environment(task: { id: string; wsId: string; command: LiveCommand; temporary: string }): Record<string, string>
+  environment(task: {
+    id: string
+    wsId: string
+    command: LiveCommand
+    temporary: string
+    token: string
+  }): Record<string, string>
+  /** A key for one process, to be made void once that has ended. */
+  mintToken(process: { taskId: null; sessionId: string; wsId: string }): { token: string; revoke(): void }
   temporaries: Temporaries
   turns: Turns
   sessionDirectory: (id: string) => string
@@ -111,18 +120,21 @@ export async function startLive(
   const temporary = await deps.temporaries.open()
   const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, abort.signal))
 
+  const key = deps.mintToken({ taskId: null, sessionId: row.id, wsId: row.wsId })
+  const masks = { stdout: createTokenMask(), stderr: createTokenMask() }
   const supervised = deps.processes.supervise({
     mark: row.id,
     program,
     args: command.args,
     cwd: row.cwd,
-    env: deps.environment({ id: row.id, wsId: row.wsId, command, temporary: temporary.path }),
+    env: deps.environment({ id: row.id, wsId: row.wsId, command, temporary: temporary.path, token: key.token }),
     stdin: null,
     timeoutMs: null,
     idleTimeoutMs: null,
     signal: abort.signal,
     onStarted: (identity) => deps.liveFiles.write(row.id, { identity }),
-    async onOutput(stream, chunk) {
+    async onOutput(stream, bytes) {
+      const chunk = masks[stream].push(bytes)
       lastActivityAt = isoTime(clock.now())
       if (endTurn) endTurn()
       if (stream === 'stderr') return await stderr.write(chunk)
@@ -140,7 +152,7 @@ export async function startLive(
   )
 
   async function end(): Promise<LiveEnd> {
-    const exit = await supervised.ended
+    const exit = await supervised.ended.finally(key.revoke)
     if (endTurn) endTurn()
     await toConnection.close().catch(() => undefined)
     giveUp.abort()
