@@ -1,0 +1,483 @@
+import { mkdir, readFile, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import type { Run, Workspace } from '../src/model.ts'
+import type { InboxEntry } from '../src/model/inbox.ts'
+import type { IssueBoard, IssueSchedule } from '../src/model/issues.ts'
+import { startTestServer, type TestServer } from './harness.ts'
+import { createJumpingClock, type JumpingClock } from './jumping-clock.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
+
+/** Issues that run by themselves, on a real server with real files and runs. Only the clock is ours. */
+
+const START = Date.parse('2026-11-20T09:00:00.250Z')
+const SECOND = 1_000
+const HOUR = 3_600 * SECOND
+const DAY = 24 * HOUR
+const QUICK = { quick: { command: ['echo', 'done'] } }
+
+interface Stage extends AsyncDisposable {
+  server: TestServer
+  clock: JumpingClock
+  wsId: string
+  write(issueId: string, keys: string, body?: string): Promise<void>
+  file(issueId: string): string
+  schedule(issueId: string): Promise<IssueSchedule>
+  /** Runs of the issue, oldest first. */
+  runs(issueId: string): Promise<Run[]>
+  /** The schedule, once the last fire with this due time has ended. */
+  fired(issueId: string, dueAt: string): Promise<IssueSchedule>
+  /** Reads every file again, so that what was written is known to the scheduler. */
+  look(): Promise<IssueBoard>
+  entries(): Promise<InboxEntry[]>
+  restart(meanwhile?: () => void): Promise<void>
+}
+
+async function stage(config: Record<string, unknown> = {}, startAt = START): Promise<Stage> {
+  const directory = await temporaryDirectory()
+  const clock = createJumpingClock(startAt)
+  const options = { clock, dataDir: directory.path, config: { agents: QUICK, ...config } }
+  let server = await startTestServer(options)
+  const wsId = await server.workspace({ agents: ['quick', 'demo'], defaultAgent: 'quick' })
+  const { body } = await server.call<Workspace>('GET', `/api/workspaces/${wsId}`)
+  const file = (issueId: string): string => join(body.path, '.postern/issues', `${issueId}.md`)
+  const schedule = async (issueId: string): Promise<IssueSchedule> =>
+    (await server.call<IssueSchedule>('GET', `/api/workspaces/${wsId}/issues/${issueId}/schedule`)).body
+  return {
+    get server() {
+      return server
+    },
+    clock,
+    wsId,
+    file,
+    schedule,
+    async write(issueId, keys, text = 'Do it.') {
+      await mkdir(join(body.path, '.postern/issues'), { recursive: true })
+      await writeFile(file(issueId), `---\ntitle: Issue ${issueId}\n${keys}\n---\n${text}\n`)
+    },
+    async runs(issueId) {
+      const { body } = await server.call<{ tasks: Run[] }>('GET', `/api/headless?wsId=${wsId}&limit=200`)
+      return body.tasks.filter((run) => run.trigger.issueId === issueId).toReversed()
+    },
+    fired: (issueId, dueAt) =>
+      eventually(async () => {
+        const found = await schedule(issueId)
+        return found.lastFire?.dueAt === dueAt && found.lastFire.status !== null && found
+      }),
+    look: async () => (await server.call<IssueBoard>('GET', '/api/issues')).body,
+    entries: async () => (await server.call<{ entries: InboxEntry[] }>('GET', '/api/inbox')).body.entries,
+    async restart(meanwhile = () => undefined) {
+      await server.stop()
+      meanwhile()
+      server = await startTestServer(options)
+    },
+    async [Symbol.asyncDispose]() {
+      await server.stop()
+      await directory[Symbol.asyncDispose]()
+    },
+  }
+}
+
+const dues = (runs: Run[]): (string | undefined)[] => runs.map(({ trigger }) => trigger.dueAt)
+
+describe('an issue that schedules itself', () => {
+  test('is noticed when its file is written, fires on time, and stops when its file says so', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 10s }')
+    // No look of ours: the watch has to see it.
+    await eventually(async () => (await at.schedule('tick')).nextFires?.[0] === '2026-11-20T09:00:10.000Z')
+    for (const second of ['10', '20', '30']) {
+      at.clock.passTo(Date.parse(`2026-11-20T09:00:${second}.000Z`))
+      const { lastFire } = await at.fired('tick', `2026-11-20T09:00:${second}.000Z`)
+      expect(lastFire).toMatchObject({ status: 'succeeded' })
+      // On time: the run was accepted in the second in which it was due.
+      expect(lastFire?.at.slice(0, 19)).toBe(`2026-11-20T09:00:${second}`)
+    }
+    await at.write('tick', 'when: { kind: every, every: 10s }\nstatus: done')
+    await eventually(async () => (await at.schedule('tick')).health === 'stopped')
+    at.clock.pass(60 * SECOND)
+    await at.look()
+    expect(dues(await at.runs('tick'))).toEqual(['10', '20', '30'].map((second) => `2026-11-20T09:00:${second}.000Z`))
+    expect((await at.runs('tick'))[0]).toMatchObject({ prompt: 'Do it.', agent: 'quick', trigger: { kind: 'issue' } })
+  })
+
+  test('is started again by its file, and does not make up for the time in which it was stopped', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }\nstatus: done')
+    await at.look()
+    at.clock.pass(5 * HOUR)
+    await at.write('tick', 'when: { kind: every, every: 1h }\nstatus: todo')
+    await at.look()
+    expect(await at.schedule('tick')).toMatchObject({ health: 'ok', lastFire: null, lastMiss: null })
+    at.clock.passTo(Date.parse('2026-11-20T15:00:00Z'))
+    await at.fired('tick', '2026-11-20T15:00:00.000Z')
+    expect(await at.runs('tick')).toHaveLength(1)
+  })
+
+  test('fires while another file is broken, which is named; put right, that one fires too', async () => {
+    await using at = await stage()
+    await at.write('good', 'when: { kind: every, every: 1h }')
+    await at.write('bad', 'when: { kind: every, every: hourly }')
+    const { issues, problems } = await at.look()
+    expect(issues.map(({ issueId }) => issueId)).toEqual(['good'])
+    expect(problems).toMatchObject([{ file: '.postern/issues/bad.md', line: 3 }])
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+    await at.fired('good', '2026-11-20T10:00:00.000Z')
+    await at.write('bad', 'when: { kind: every, every: 1h }')
+    expect((await at.look()).problems).toEqual([])
+    at.clock.passTo(Date.parse('2026-11-20T11:00:00Z'))
+    await at.fired('bad', '2026-11-20T11:00:00.000Z')
+    await at.fired('good', '2026-11-20T11:00:00.000Z')
+  })
+
+  test('runs once at a moment, and is done when that succeeded; everything else in its file stays', async () => {
+    await using at = await stage()
+    await at.write('once', 'owner: ada   # by hand\nwhen: { kind: at, at: 2026-11-20T11:00:00+01:00 }')
+    const before = await readFile(at.file('once'), 'utf8')
+    await at.look()
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+    await at.fired('once', '2026-11-20T10:00:00.000Z')
+    const after = await readFile(at.file('once'), 'utf8')
+    expect(after).toBe(before.replace('---\nDo', 'status: done\n---\nDo'))
+    expect(await at.schedule('once')).toMatchObject({ health: 'stopped', nextFires: [] })
+    expect(await at.runs('once')).toHaveLength(1)
+  })
+
+  test('whose run failed is not done, and people are told once, also after a restart', async () => {
+    await using at = await stage()
+    await at.write('once', 'agent: demo\nwhen: { kind: at, at: 2026-11-20T10:00:00Z }', '/fail 3')
+    await at.look()
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+    expect(await at.fired('once', '2026-11-20T10:00:00.000Z')).toMatchObject({
+      health: 'failing',
+      lastFire: { status: 'failed', reason: 'exit_nonzero' },
+    })
+    expect(await readFile(at.file('once'), 'utf8')).not.toContain('done')
+    await at.restart()
+    await at.look()
+    const entries = await at.entries()
+    expect(entries.map(({ from, title, wsId, issueId }) => ({ from, title, wsId, issueId }))).toEqual([
+      { from: 'server', title: 'once failed: exit_nonzero', wsId: at.wsId, issueId: 'once' },
+    ])
+    expect(entries[0]?.body).toMatch(/^"Issue once" was due at 2026-11-20T10:00:00\.000Z, run headless_/)
+    expect(await at.runs('once')).toHaveLength(1)
+  })
+
+  test('takes agent and time limit from its file', async () => {
+    await using at = await stage()
+    await at.write('slow', 'agent: demo\ntimeoutMs: 300\nwhen: { kind: every, every: 1h }', '/sleep 60')
+    await at.look()
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+    expect((await at.fired('slow', '2026-11-20T10:00:00.000Z')).lastFire).toMatchObject({ status: 'timed_out' })
+    expect(await at.runs('slow')).toMatchObject([{ agent: 'demo', timeoutMs: 300 }])
+  })
+})
+
+describe('a fire happens once', () => {
+  const due = '2026-11-20T10:00:00.000Z'
+  const old = new Date('2026-11-20T09:00:01Z')
+
+  /** The marker is lost: the issue is forgotten, and its file comes back as old as it was. */
+  async function forget(at: Stage): Promise<void> {
+    const { status } = await at.server.call('DELETE', `/api/workspaces/${at.wsId}/issues/tick`, undefined, {
+      token: true,
+    })
+    expect(status).toBe(200)
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await utimes(at.file('tick'), old, old)
+    await at.look()
+  }
+
+  test('when the marker was lost, the claim of the due time stands', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    at.clock.passTo(Date.parse(due))
+    const first = await at.fired('tick', due)
+    await forget(at)
+    const again = await at.fired('tick', due)
+    expect(again.lastFire?.taskId).toBe(first.lastFire?.taskId)
+    expect(await at.runs('tick')).toHaveLength(1)
+  })
+
+  test('also when the file has other words by then', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }', 'Other words.')
+    await at.look()
+    at.clock.passTo(Date.parse(due))
+    const first = await at.fired('tick', due)
+    await forget(at)
+    expect((await at.fired('tick', due)).lastFire?.taskId).toBe(first.lastFire?.taskId)
+    expect(await at.runs('tick')).toHaveLength(1)
+  })
+
+  test('also when the claim is forgotten, after days: the run itself names its due time', async () => {
+    await using at = await stage()
+    const cron = 'when: { kind: cron, cron: "0 10 20 11 *" }'
+    await at.write('tick', cron)
+    await at.look()
+    at.clock.passTo(Date.parse(due))
+    const first = await at.fired('tick', due)
+    at.clock.pass(3 * DAY)
+    await at.server.call('DELETE', `/api/workspaces/${at.wsId}/issues/tick`, undefined, { token: true })
+    await at.write('tick', cron)
+    await utimes(at.file('tick'), old, old)
+    await at.look()
+    expect((await at.fired('tick', due)).lastFire?.taskId).toBe(first.lastFire?.taskId)
+    expect(await at.runs('tick')).toHaveLength(1)
+  })
+
+  test('when the wall clock is set back, what has fired does not fire again', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1m }')
+    await at.look()
+    at.clock.passTo(Date.parse('2026-11-20T09:01:00Z'))
+    await at.fired('tick', '2026-11-20T09:01:00.000Z')
+    at.clock.suspend(-45 * SECOND)
+    for (let i = 0; i < 3; i++) {
+      at.clock.pass(16 * SECOND)
+      await at.look()
+    }
+    expect(dues(await at.runs('tick'))).toEqual(['2026-11-20T09:01:00.000Z'])
+    at.clock.passTo(Date.parse('2026-11-20T09:02:00Z'))
+    await at.fired('tick', '2026-11-20T09:02:00.000Z')
+  })
+})
+
+describe('after downtime', () => {
+  test.each([
+    ['once', ['2026-11-20T14:00:00.000Z']],
+    ['skip', []],
+  ])('catchUp %s runs %j of the five fires that were missed', async (catchUp, expected) => {
+    await using at = await stage()
+    await at.write('tick', `when: { kind: every, every: 1h }\ncatchUp: ${catchUp}`)
+    await at.look()
+    await at.restart(() => at.clock.passTo(Date.parse('2026-11-20T14:30:00Z')))
+    const found = await eventually(async () => {
+      const schedule = await at.schedule('tick')
+      const isDecided = schedule.lastMiss !== null || (schedule.lastFire?.status ?? null) !== null
+      return isDecided && schedule
+    })
+    if (catchUp === 'skip') expect(found.lastMiss).toMatchObject({ code: 'missed', dueAt: '2026-11-20T14:00:00.000Z' })
+    expect(dues(await at.runs('tick'))).toEqual(expected)
+    expect(found.nextFires[0]).toBe('2026-11-20T15:00:00.000Z')
+    // It goes on as before.
+    at.clock.passTo(Date.parse('2026-11-20T15:00:00Z'))
+    await at.fired('tick', '2026-11-20T15:00:00.000Z')
+  })
+
+  test('a fire that is a minute late at most was not missed', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }\ncatchUp: skip')
+    await at.look()
+    await at.restart(() => at.clock.passTo(Date.parse('2026-11-20T10:00:50Z')))
+    await at.fired('tick', '2026-11-20T10:00:00.000Z')
+  })
+
+  test('a laptop that slept through the night runs once, within half a minute of waking', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    at.clock.suspend(8 * HOUR)
+    expect(await at.runs('tick')).toEqual([])
+    at.clock.pass(30 * SECOND)
+    await at.fired('tick', '2026-11-20T17:00:00.000Z')
+    expect(await at.runs('tick')).toHaveLength(1)
+  })
+
+  test('a workspace that is registered later owes nothing for the years before', async () => {
+    await using at = await stage()
+    await using elsewhere = await temporaryDirectory()
+    const folder = join(elsewhere.path, '.postern/issues')
+    await mkdir(folder, { recursive: true })
+    await writeFile(join(folder, 'old.md'), '---\ntitle: Old\nwhen: { kind: every, every: 1h }\n---\nx\n')
+    const long = new Date('2024-01-01')
+    await utimes(join(folder, 'old.md'), long, long)
+    const wsId = await at.server.workspace({ path: elsewhere.path, agents: ['quick'] })
+    // The registration itself makes it known, without anybody looking.
+    const schedule = await eventually(async () => {
+      const { body } = await at.server.call<IssueSchedule>('GET', `/api/workspaces/${wsId}/issues/old/schedule`)
+      return body.nextFires && body
+    })
+    expect(schedule).toMatchObject({ health: 'ok', lastFire: null, lastMiss: null })
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+    await eventually(async () => {
+      const { body } = await at.server.call<IssueSchedule>('GET', `/api/workspaces/${wsId}/issues/old/schedule`)
+      return body.lastFire?.dueAt === '2026-11-20T10:00:00.000Z'
+    })
+  })
+})
+
+describe('while a run of the issue is at work', () => {
+  const first = '2026-11-20T10:00:00.000Z'
+  const second = '2026-11-20T10:10:00.000Z'
+  const third = '2026-11-20T10:20:00.000Z'
+
+  async function busy(overlap: string): Promise<Stage & { taskId: string }> {
+    const at = await stage()
+    await at.write(
+      'tick',
+      `agent: demo\nwhen: { kind: cron, cron: "*/10 * * * *" }\noverlap: ${overlap}\ntimeoutMs: 1800000`,
+      '/sleep 600',
+    )
+    await at.look()
+    at.clock.passTo(Date.parse(first))
+    const { lastFire } = await eventually(async () => {
+      const found = await at.schedule('tick')
+      return found.lastFire?.dueAt === first && found
+    })
+    return Object.assign(at, { taskId: lastFire?.taskId ?? '' })
+  }
+  const cancel = (at: Stage, taskId: string) => at.server.call<Run>('POST', `/api/headless/${taskId}/cancel`)
+
+  test('overlap skip lets the due time go, and says why', async () => {
+    await using at = await busy('skip')
+    at.clock.passTo(Date.parse(second))
+    const found = await eventually(async () => {
+      const schedule = await at.schedule('tick')
+      return schedule.lastMiss !== null && schedule
+    })
+    expect(found.lastMiss).toMatchObject({ dueAt: second, code: 'overlap', detail: `${at.taskId} is running` })
+    expect(found.nextFires[0]).toBe(third)
+    await cancel(at, at.taskId)
+    await at.fired('tick', first)
+    at.clock.passTo(Date.parse(third))
+    const next = await eventually(async () => {
+      const schedule = await at.schedule('tick')
+      return schedule.lastFire?.dueAt === third && schedule.lastFire
+    })
+    expect(dues(await at.runs('tick'))).toEqual([first, third])
+    await cancel(at, next.taskId)
+  })
+
+  test('overlap queue keeps one fire waiting, which what falls due meanwhile joins', async () => {
+    await using at = await busy('queue')
+    at.clock.passTo(Date.parse(second))
+    const waiting = await eventually(async () => {
+      const schedule = await at.schedule('tick')
+      return schedule.waiting !== null && schedule
+    })
+    expect(waiting).toMatchObject({ health: 'waiting', waiting: { dueAt: second, code: 'overlap' } })
+    at.clock.passTo(Date.parse(third) + SECOND)
+    await at.look()
+    await cancel(at, at.taskId)
+    const next = await eventually(async () => {
+      const schedule = await at.schedule('tick')
+      return schedule.lastFire?.dueAt === second && schedule
+    })
+    expect(next).toMatchObject({ health: 'ok', waiting: null })
+    expect(next.nextFires[0]).toBe('2026-11-20T10:30:00.000Z')
+    expect(dues(await at.runs('tick'))).toEqual([first, second])
+    await cancel(at, next.lastFire?.taskId ?? '')
+  })
+})
+
+describe('a fire that cannot start yet', () => {
+  const due = '2026-11-20T10:00:00.000Z'
+
+  test('stays due while every place is taken, also over a restart, and runs when one is free', async () => {
+    await using at = await stage({ maxRuns: 1 })
+    await at.write('tick', 'when: { kind: at, at: 2026-11-20T10:00:00Z }\ncatchUp: skip')
+    await at.look()
+    at.clock.passTo(Date.parse(due) - 60 * SECOND)
+    const blocker = { prompt: '/sleep 600', agent: 'demo', timeoutMs: 1_800_000 }
+    await at.server.call('POST', `/api/workspaces/${at.wsId}/headless`, blocker)
+    at.clock.passTo(Date.parse(due))
+    const waiting = await eventually(async () => {
+      const schedule = await at.schedule('tick')
+      return schedule.waiting !== null && schedule
+    })
+    expect(waiting).toMatchObject({ health: 'waiting', waiting: { dueAt: due, code: 'capacity_reached' } })
+    expect(waiting.waiting?.detail).toMatch(/1 of 1 runs are active/)
+    expect(await at.runs('tick')).toEqual([])
+    // Not missed: it was noticed on time, and catchUp has no say.
+    await at.restart(() => at.clock.pass(10 * 60 * SECOND))
+    await at.fired('tick', due)
+    expect(dues(await at.runs('tick'))).toEqual([due])
+  })
+
+  test('runs as soon as the place is free', async () => {
+    await using at = await stage({ maxRuns: 1 })
+    await at.write('tick', 'when: { kind: at, at: 2026-11-20T09:00:05Z }')
+    await at.look()
+    const { body: blocker } = await at.server.call<Run>('POST', `/api/workspaces/${at.wsId}/headless`, {
+      prompt: '/sleep 60',
+      agent: 'demo',
+    })
+    at.clock.passTo(Date.parse('2026-11-20T09:00:05Z'))
+    await eventually(async () => (await at.schedule('tick')).health === 'waiting')
+    await at.server.call('POST', `/api/headless/${blocker.taskId}/cancel`)
+    await at.fired('tick', '2026-11-20T09:00:05.000Z')
+  })
+
+  test('because its agent is not enabled says so, tells people once, and runs when that is put right', async () => {
+    await using at = await stage()
+    await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick'] }, { token: true })
+    await at.write('tick', 'agent: demo\nwhen: { kind: at, at: 2026-11-20T10:00:00Z }', '/files')
+    await at.look()
+    at.clock.passTo(Date.parse(due))
+    await eventually(async () => (await at.schedule('tick')).waiting?.code === 'agent_not_enabled')
+    at.clock.pass(60 * SECOND)
+    await at.look()
+    expect((await at.entries()).map(({ title }) => title)).toEqual(['tick could not run: agent_not_enabled'])
+    await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick', 'demo'] }, { token: true })
+    at.clock.pass(60 * SECOND)
+    await at.fired('tick', due)
+    expect(dues(await at.runs('tick'))).toEqual([due])
+  })
+})
+
+test(
+  'a year of Sundays at half past two in four zones: every one once, both clock changes included',
+  { timeout: 600_000 },
+  async () => {
+    const start = Date.parse('2026-01-01T00:00:00Z')
+    await using at = await stage({}, start)
+    const zones = ['America/New_York', 'Europe/Berlin', 'Australia/Lord_Howe', 'Asia/Kolkata']
+    const nameOf = (zone: string): string => zone.toLowerCase().replace('/', '-')
+    for (const zone of zones)
+      await at.write(nameOf(zone), `when: { kind: cron, cron: "30 2 * * 0", timezone: ${zone} }`)
+    await at.look()
+    // What is due, found without the library: every Sunday, at the first minute at or after half past two on its clock.
+    const expected = zones.flatMap((zone) => sundays(zone).map((moment) => ({ issueId: nameOf(zone), moment })))
+    for (const { issueId, moment } of expected.toSorted((a, b) => a.moment - b.moment)) {
+      at.clock.passTo(moment)
+      expect((await at.fired(issueId, new Date(moment).toISOString())).lastFire?.status).toBe('succeeded')
+    }
+    const all: Run[] = []
+    for (let cursor = ''; ;) {
+      const { body } = await at.server.call<{ tasks: Run[]; nextCursor: string | null }>(
+        'GET',
+        `/api/headless?limit=200${cursor}`,
+      )
+      all.push(...body.tasks)
+      if (body.nextCursor === null) break
+      cursor = `&cursor=${body.nextCursor}`
+    }
+    const ran = all.map(({ trigger }) => `${trigger.issueId} ${trigger.dueAt}`)
+    expect(ran.toSorted()).toEqual(
+      expected.map(({ issueId, moment }) => `${issueId} ${new Date(moment).toISOString()}`).toSorted(),
+    )
+  },
+)
+
+/** Each Sunday of 2026 in a zone: the first minute that the clock shows 02:30 or, where it skips that, a later time. */
+function sundays(timeZone: string): number[] {
+  const format = new Intl.DateTimeFormat('en-GB', {
+    timeZone,
+    weekday: 'short',
+    hour: '2-digit',
+    minute: '2-digit',
+    day: '2-digit',
+    hourCycle: 'h23',
+  })
+  const found: number[] = []
+  let lastDay = ''
+  for (let at = Date.parse('2026-01-01T00:00:00Z'); at < Date.parse('2027-01-01T00:00:00Z'); at += 15 * 60 * SECOND) {
+    const parts = Object.fromEntries(format.formatToParts(at).map(({ type, value }) => [type, value]))
+    const isLater = Number(parts['hour']) * 60 + Number(parts['minute']) >= 150
+    if (parts['weekday'] === 'Sun' && isLater && parts['day'] !== lastDay) found.push(at)
+    if (parts['weekday'] === 'Sun' && isLater) lastDay = parts['day'] ?? ''
+  }
+  return found
+}
