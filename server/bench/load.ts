@@ -13,15 +13,16 @@ export interface Load {
  * Small on purpose: the generator shares two cores with what it measures.
  */
 export async function load(options: {
-  url: string
+  url: string | (() => string)
   method?: string
   body?: () => string
   headers?: Record<string, string>
   connections: number
   seconds: number
-  expect?: number
+  expect?: number | number[]
 }): Promise<Load> {
   const { url, method = 'GET', body, headers = {}, connections, seconds, expect = 200 } = options
+  const expected = new Set([expect].flat())
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
   const took: number[] = []
   const from = performance.now()
@@ -29,8 +30,9 @@ export async function load(options: {
   async function worker(): Promise<void> {
     while (performance.now() < until) {
       const start = performance.now()
-      const status = await once(url, { method, agent, headers }, body?.())
-      if (status !== expect) throw new Error(`${method} ${url} answered ${status}, not ${expect}`)
+      const target = typeof url === 'string' ? url : url()
+      const status = await once(target, { method, agent, headers }, body?.())
+      if (!expected.has(status)) throw new Error(`${method} ${target} answered ${status}, not ${[...expected].join()}`)
       took.push(performance.now() - start)
     }
   }

@@ -3,15 +3,16 @@
  * `pnpm bench --quick` for shorter rounds and no 100 000. Figures are for reading, ratios for comparing; no test depends
  * on them.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { load, percentiles } from './load.ts'
+import { hookBench } from './hook.ts'
+import { percentiles } from './load.ts'
 import { seed } from './seed.ts'
+import { api, baseline, cpuMs, here, measured, number, report, rssMb, start, type Child } from './tools.ts'
 
 const quick = process.argv.includes('--quick')
 const SECONDS = quick ? 1 : 3
@@ -22,39 +23,6 @@ const agents = {
   sleep: { command: ['sleep', '600'] },
   ticks: { command: ['bash', '--norc', '-s'] },
 }
-
-interface Child {
-  process: ChildProcess
-  url: string
-  startMs: number
-  stop(): Promise<void>
-}
-
-async function start(args: string[], ready: RegExp, toUrl: (match: string) => string): Promise<Child> {
-  const from = performance.now()
-  const child = spawn(process.execPath, args, {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    env: { ...process.env, NODE_ENV: 'production' },
-  })
-  let text = ''
-  for await (const chunk of child.stdout ?? []) {
-    text += String(chunk)
-    const found = ready.exec(text)
-    if (!found) continue
-    const startMs = performance.now() - from
-    child.stdout?.resume()
-    const stop = async (): Promise<void> => {
-      child.stdin?.end()
-      child.kill('SIGTERM')
-      if (child.exitCode === null) await once(child, 'exit')
-    }
-    return { process: child, url: toUrl(found[1] ?? ''), startMs, stop }
-  }
-  throw new Error(`${args.join(' ')} ended without being ready: ${text}`)
-}
-const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-const baseline = (...args: string[]): Promise<Child> =>
-  start([here('baselines.ts'), ...args], /ready (\d+)/, (port) => `http://127.0.0.1:${port}`)
 
 async function postern(dataDir: string, config: object = {}): Promise<Child & { token: string }> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
@@ -67,42 +35,9 @@ async function postern(dataDir: string, config: object = {}): Promise<Child & { 
   const token = (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim()
   return { ...child, token }
 }
-async function api<T>(on: { url: string; token: string }, method: string, path: string, body?: unknown): Promise<T> {
-  const response = await fetch(on.url + path, {
-    method,
-    headers: { authorization: `Bearer ${on.token}`, ...(body !== undefined && { 'content-type': 'application/json' }) },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
-  })
-  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
-  return (await response.json()) as T
-}
 const post = (on: { url: string; token: string }, body: object) =>
   api<{ taskId: string; durationMs: number }>(on, 'POST', '/api/workspaces/ws-bench/headless', body)
 
-/** User and system time of a process, in milliseconds. */
-async function cpuMs(pid: number | undefined): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1')
-  const fields = stat.slice(stat.lastIndexOf(') ') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * 10 // clock ticks of 10 ms
-}
-async function rssMb(pid: number | undefined): Promise<number> {
-  const found = /VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'latin1'))
-  return Number(found?.[1] ?? 0) / 1024
-}
-async function measured(child: Child, options: Parameters<typeof load>[0]) {
-  await load({ ...options, seconds: 0.5 }) // warm
-  const before = await cpuMs(child.process.pid)
-  const result = await load(options)
-  const cpuMicros = (((await cpuMs(child.process.pid)) - before) * 1000) / result.requests
-  return { ...result, cpuMicros }
-}
-
-const rows: string[][] = []
-const number = (value: number, digits = 1): string => (Number.isFinite(value) ? value.toFixed(digits) : '-')
-function report(what: string, figure: string, bare: string, ratio: string, aim = ''): void {
-  rows.push([what, figure, bare, ratio, aim])
-  console.log([what.padEnd(52), figure.padStart(30), bare.padStart(26), ratio.padStart(10), aim].join('  '))
-}
 console.log(`Node ${process.version}, ${process.platform}, rounds of ${SECONDS} s; ratio = ours / bare`)
 report('what', 'ours', 'bare', 'ratio', 'aim')
 
@@ -202,6 +137,9 @@ for (const history of HISTORIES) {
   server.process.kill('SIGKILL') // thousands wait in the queue: nothing to be learnt from working them
   await once(server.process, 'exit')
 }
+
+// --- the hook ---------------------------------------------------------------------------------------------------------
+await hookBench({ root, seconds: SECONDS, deliveries: quick ? 1_000 : 100_000, syncMs })
 
 // --- streams ----------------------------------------------------------------------------------------------------------
 const COUNT = 200

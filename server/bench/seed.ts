@@ -1,6 +1,7 @@
 import { ulid } from 'ulid'
 import { systemClock } from '../src/clock.ts'
 import type { RunRow } from '../src/model.ts'
+import type { DeliveryRow } from '../src/model/sessions.ts'
 import { initialState } from '../src/runs/view.ts'
 import { systemDisk } from '../src/store/disk.ts'
 import { openStore } from '../src/store/store.ts'
@@ -54,4 +55,65 @@ export async function seed(dataDir: string, count: number): Promise<void> {
     i += batch.length
   }
   await store.close()
+}
+
+/**
+ * Puts suspended sessions like `like`, and messages that were delivered long ago, into a data directory. Resolves with
+ * the ids of the sessions.
+ */
+export async function seedSessions(
+  dataDir: string,
+  like: string,
+  counts: { sessions: number; deliveries: number },
+): Promise<string[]> {
+  const store = await openStore({
+    disk: systemDisk,
+    dataDir,
+    clock: systemClock,
+    maxIdempotencyKeys: 100_000,
+    onTrouble: (message, error) => {
+      throw new Error(message, { cause: error })
+    },
+  })
+  const model = await store.sessions.get(like)
+  if (!model) throw new Error(`no session ${like}`)
+  const from = Date.now() - 6 * 86_400_000
+  const ids: string[] = []
+  for (let i = 0; i < counts.sessions; i++) {
+    const id = `sess_${ulid(from + i)}`
+    await store.sessions.insert({ ...model, id, conversationId: null })
+    ids.push(id)
+  }
+  for (let i = 0; i < counts.deliveries;) {
+    const batch = Array.from({ length: Math.min(1_000, counts.deliveries - i) }, (_, j) => {
+      const at = from + (i + j) * 5
+      return sampleDelivery(`dlv_${ulid(at)}`, ids[(i + j) % ids.length] ?? like, new Date(at).toISOString(), i + j)
+    })
+    await Promise.all(batch.map((row) => store.deliveries.insert(row)))
+    i += batch.length
+  }
+  await store.close()
+  return ids
+}
+
+function sampleDelivery(id: string, sessionId: string, at: string, order: number): DeliveryRow {
+  return {
+    id,
+    sessionId,
+    grantId: 'grant_01K00000000000000000000001',
+    label: 'ci',
+    mode: 'queue',
+    message: 'deploy finished, look at the logs of the last hour and say what changed',
+    from: 'ci',
+    status: 'confirmed',
+    reason: null,
+    possibleDuplicate: false,
+    createdAt: at,
+    deliveredAt: at,
+    confirmedAt: at,
+    endedAt: at,
+    order,
+    answeredAs: 'delivered',
+    attempts: 1,
+  }
 }

@@ -9,6 +9,11 @@ import type { EventLog } from './types.ts'
 
 /** Milliseconds between two syncs of one log: what arrives meanwhile shares the next. */
 export const BATCH_MS = 25
+/**
+ * Milliseconds that the first event after a pause waits: what it belongs to is usually being written to the journal in the
+ * same moment, and two files synced at once are each twice as slow.
+ */
+const FIRST_MS = 5
 /** Characters of recent events kept in memory for each log that is still written. */
 const TAIL_CHARACTERS = 256 * 1024
 /** Events a follower takes at once. */
@@ -53,8 +58,8 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
 
   async function flush(log: string, to: Writer): Promise<void> {
     while (to.queue.length > 0) {
-      const rest = BATCH_MS - (clock.monotonic() - to.flushedAt)
-      if (rest > 0 && !isUrgent(to)) {
+      const rest = Math.max(FIRST_MS, BATCH_MS - (clock.monotonic() - to.flushedAt))
+      if (!isUrgent(to)) {
         const pause = new AbortController()
         to.hurry = () => pause.abort()
         await clock.sleep(rest, pause.signal).catch(() => undefined)
@@ -81,7 +86,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
     to.flushing = undefined
   }
   function isUrgent(to: Writer): boolean {
-    return to.queue.some(({ events }) => events.some(isLastEvent))
+    return to.queue.some(({ events }) => events.some(isAwaited))
   }
 
   async function readFrom(log: string, after: number, limit: number, offset: number): Promise<Page> {
@@ -95,9 +100,16 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
     return await readFile(path(log), after, limit, offset)
   }
 
+  async function hurry(log: string): Promise<void> {
+    const open = await writers.get(log)
+    open?.hurry?.()
+    await open?.flushing
+  }
+
   async function close(log: string): Promise<void> {
     const open = await writers.get(log)
     writers.delete(log)
+    open?.hurry?.()
     await open?.flushing
     await open?.journal.close()
   }
@@ -146,12 +158,17 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
         offset = page.offset
       }
     },
+    hurry,
     close,
     async closeAll() {
       await Promise.all([...writers.keys()].map(close))
     },
   }
 }
+
+/** Somebody is likely to wait for it: the end of a log, the end of a turn, a session that takes input again. */
+const isAwaited = (event: NewEvent): boolean =>
+  isLastEvent(event) || event.type === 'turn.ended' || (event.type === 'session.state' && event['state'] !== 'busy')
 
 function remember(to: Writer, event: Event, characters: number): void {
   to.tail.push({ event, characters })

@@ -56,7 +56,11 @@ export function createRecorder(deps: { events: EventLog; clock: Clock; log: stri
     },
     async settle(giveUp) {
       const aborted = new Promise<void>((resolve) => giveUp.addEventListener('abort', () => resolve(), { once: true }))
-      while ((waiting.length > 0 || draining) && !giveUp.aborted) await Promise.race([pump(), aborted])
+      while ((waiting.length > 0 || draining) && !giveUp.aborted) {
+        const pumped = pump()
+        void events.hurry(log)
+        await Promise.race([pumped, aborted])
+      }
     },
   }
 }

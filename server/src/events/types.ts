@@ -12,6 +12,8 @@ export interface EventLog {
   follow(log: string, after: number, signal: AbortSignal): AsyncIterable<Event>
   /** Seq of the newest event on disk; 0 for a new log. */
   lastSeq(log: string): Promise<number>
+  /** Writes what waits for the next batch now; resolves when it is on disk, or could not be written. */
+  hurry(log: string): Promise<void>
   /** No more will be appended: frees what the log holds in memory. */
   close(log: string): Promise<void>
   /** The same for every log: the server stops. */

@@ -126,6 +126,8 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   let atWork: AtWork | undefined
   let asking = 0
   let isWaiting = false
+  /** Settles once there is a process, or there will be none. */
+  let launching: Promise<unknown> | undefined
   let isStopping = false
   let ending: Promise<void> | undefined
   let failure: Why | undefined
@@ -324,7 +326,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     isWaiting = true
     become('starting')
     try {
-      live = await launch()
+      const launched = launch()
+      launching = launched.catch(() => undefined)
+      live = await launched
     } catch (error) {
       isWaiting = false
       deps.places.free(id)
@@ -476,6 +480,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       for (const waiting of line.rows()) await fail(waiting, 'session_ended').catch(() => undefined) // the next start does
     }
     await failWaiting()
+    await launching
     if (live) {
       const over = new AbortController()
       live.close()
@@ -526,6 +531,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     wake: pump,
     async stop() {
       isStopping = true
+      await launching
       live?.stop('server_stopped')
       await exiting
       await recorder.settle(AbortSignal.timeout(1_000))
