@@ -2,11 +2,11 @@
 // ones; --with-claude adds claude).
 // They go below server/test/agents, are no dependency of anything, and are found there by server/test/real-agents.test.ts.
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const directory = fileURLToPath(new URL('../test/agents', import.meta.url))
-const { agents } = JSON.parse(readFileSync(`${directory}/package.json`, 'utf8'))
+const { agents, adapters } = JSON.parse(readFileSync(`${directory}/package.json`, 'utf8'))
 const PROPRIETARY = ['claude']
 const names = process.argv.slice(2)
 const free = Object.keys(agents).filter((name) => !PROPRIETARY.includes(name))
@@ -25,6 +25,17 @@ const all = [...new Set([...wanted, ...present])]
 // Install scripts stay off: the programs that have one also ship what it would fetch.
 const flags = ['--no-save', '--no-package-lock', '--no-audit', '--no-fund', '--ignore-scripts']
 execFileSync('npm', ['install', ...flags, ...all.map((name) => agents[name])], { cwd: directory, stdio: 'inherit' })
+
+// What holds their sessions stands apart, without the agents it would bring along: it is told to use those above.
+const holders = all.flatMap((name) => adapters[name] ?? [])
+if (holders.length > 0) {
+  const place = `${directory}/adapters`
+  mkdirSync(place, { recursive: true })
+  execFileSync('npm', ['install', '--prefix', '.', '--omit=optional', ...flags, ...holders], {
+    cwd: place,
+    stdio: 'inherit',
+  })
+}
 
 /** The name of `@scope/name@1.2.3`. */
 function packageOf(pin) {

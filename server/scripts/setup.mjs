@@ -42,7 +42,9 @@ const tasks = {
   test: (args) => [...tasks.types(), { name: 'lint', run: lint() }, { run: tests('vitest.all.config.ts', ...args) }],
   check: (args) => [{ name: 'format', run: [oxfmt, '--check'] }, ...tasks.test(args)],
   faults: (args) => [{ run: tests('vitest.faults.config.ts', ...args) }],
-  agents: (args) => [{ run: tests('vitest.config.ts', 'test/real-agents.test.ts', ...args) }],
+  agents: (args) => [
+    { run: tests('vitest.config.ts', 'test/real-agents.test.ts', 'test/real-sessions.test.ts', ...args) },
+  ],
   packages: (args) => [{ run: tests('vitest.packages.config.ts', ...args) }],
   generate: () => [
     { name: 'openapi.json', run: [at('server', 'scripts', 'emit-openapi.ts')] },
