@@ -61,6 +61,16 @@ export function makeCall<Data>(
       throw error instanceof PosternError || !(error instanceof SyntaxError) ? error : notOurs(error)
     },
   )
+  return asCall(answer)
+}
+
+/** The `Idempotency-Key` the caller gave; without one the transport makes it. */
+export function keyHeader({ idempotencyKey }: PostOptions): { 'Idempotency-Key'?: string } {
+  return idempotencyKey === undefined ? {} : { 'Idempotency-Key': idempotencyKey }
+}
+
+/** A promise of the plain object, and with `withResponse` of all that came. */
+export function asCall<Data>(answer: Promise<Answer<Data>>): Call<Data> {
   const data = answer.then((found) => found.data)
   return Object.assign(data, {
     withResponse() {

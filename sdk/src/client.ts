@@ -1,10 +1,13 @@
 import { lookAround } from '#local'
 import { Agents } from './agents.ts'
+import { Channels, Deliveries, Keys } from './channels.ts'
 import { makeCall, type Call, type CallOptions } from './call.ts'
 import { ConnectionError, PosternError, ServerError, reasonOf } from './errors.ts'
 import { createClient, createConfig } from './generated/client/index.ts'
 import { Server } from './generated/sdk.gen.ts'
+import { Requests } from './requests.ts'
 import { Runs } from './runs.ts'
+import { Sessions } from './sessions.ts'
 import { createTransport, type Logger, type Sending } from './transport.ts'
 import type { Health } from './types.ts'
 import { Workspaces } from './workspaces.ts'
@@ -49,6 +52,11 @@ export class Postern {
   readonly runs: Runs
   readonly workspaces: Workspaces
   readonly agents: Agents
+  readonly sessions: Sessions
+  readonly channels: Channels
+  readonly deliveries: Deliveries
+  readonly requests: Requests
+  readonly keys: Keys
   readonly #server: Server
   readonly #send: ReturnType<typeof createTransport>
 
@@ -61,6 +69,11 @@ export class Postern {
     this.runs = new Runs(client, logger)
     this.workspaces = new Workspaces(client)
     this.agents = new Agents(client)
+    this.sessions = new Sessions(client, logger)
+    this.channels = new Channels(client)
+    this.deliveries = new Deliveries(client)
+    this.requests = new Requests(client)
+    this.keys = new Keys(client)
     this.#server = new Server({ client })
   }
 

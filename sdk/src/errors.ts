@@ -1,27 +1,43 @@
 import type { Problem } from './generated/types.gen.ts'
+import type { DeliveryId, SessionId } from './live-types.ts'
 import type { Open, Run, TaskId } from './types.ts'
 
 /** Stable codes, open-ended: those of the server, and what the SDK finds out by itself. */
 export type ErrorCode = Open<
   | 'agent_not_enabled'
   | 'agent_not_found'
+  | 'agent_not_live'
+  | 'buffer_full'
   | 'capacity_reached'
+  | 'delivery_not_found'
   | 'diff_not_available'
   | 'draining'
+  | 'forbidden'
+  | 'grant_not_found'
+  | 'grant_revoked'
   | 'idempotency_in_flight'
   | 'idempotency_mismatch'
   | 'internal_error'
   | 'invalid_token'
+  | 'keys_in_use'
   | 'log_retired'
   | 'not_found'
   | 'not_resumable'
   | 'not_retryable'
+  | 'option_not_offered'
   | 'prompt_too_long'
+  | 'request_answered'
+  | 'request_not_found'
   | 'resume_busy'
   | 'run_not_found'
   | 'run_not_recorded'
+  | 'session_ended'
+  | 'session_not_found'
+  | 'steer_not_supported'
   | 'storage_unavailable'
   | 'token_required'
+  | 'too_many_failures'
+  | 'too_many_messages'
   | 'unknown_agent'
   | 'unknown_field'
   | 'validation_failed'
@@ -29,6 +45,7 @@ export type ErrorCode = Open<
   | 'workspace_exists'
   | 'workspace_not_found'
   | 'connection_failed'
+  | 'delivery_uncertain'
   | 'request_timed_out'
   | 'server_not_running'
   | 'unexpected_answer'
@@ -142,6 +159,24 @@ export class WaitTimeoutError extends PosternError {
     })
     this.taskId = taskId
     this.run = run
+  }
+}
+
+/** The caller's own deadline passed before the agent answered; the message stays sent, and the turn goes on. */
+export class ReplyTimeoutError extends PosternError {
+  override readonly name = 'ReplyTimeoutError'
+  readonly sessionId: SessionId
+  /** The message; undefined when the server never answered. */
+  readonly deliveryId: DeliveryId | undefined
+
+  constructor(sessionId: SessionId, timeoutMs: number, deliveryId: DeliveryId | undefined) {
+    super({
+      code: 'wait_timeout',
+      detail: `${sessionId} has not answered within ${timeoutMs} ms; it goes on`,
+      retryable: true,
+    })
+    this.sessionId = sessionId
+    this.deliveryId = deliveryId
   }
 }
 

@@ -1,10 +1,9 @@
 import { createParser } from 'eventsource-parser'
 import { PosternError, ServerError, connectionError } from './errors.ts'
-import { MAX_RETRY_AFTER_MS, backoffMs, sleep, type Logger } from './transport.ts'
+import { MAX_RETRY_AFTER_MS, backoffMs, sleep } from './retrying.ts'
+import type { Logger } from './transport.ts'
 import type { Event } from './types.ts'
 
-/** The event after which a log grows no more. */
-const TERMINAL_EVENT = 'run.ended'
 /** The server sends a sign of life every 15 s; after three missed ones the connection is taken for dead. */
 export const IDLE_MS = 45_000
 /** Connections that may fail in a row, without an answer, before the reader gives up: about a minute. */
@@ -13,6 +12,8 @@ const MAX_FAILED_CONNECTS = 10
 export interface FollowOptions {
   /** Opens the stream behind this seq; null: the log has ended, and holds nothing behind it. The signal closes it. */
   open(after: number, signal: AbortSignal): Promise<ReadableStream<Uint8Array> | null>
+  /** True for the event after which the log grows no more. */
+  isLast(event: Event): boolean
   /** True when the log has ended and holds nothing behind this seq. */
   isOver(after: number): Promise<boolean>
   after?: number | undefined
@@ -51,9 +52,9 @@ export async function* follow(options: FollowOptions): AsyncGenerator<Event, voi
         last = event.seq
         fruitless = 0
         yield event
-        if (event.type === TERMINAL_EVENT) return
+        if (options.isLast(event)) return
       }
-      logger?.debug(`the stream ended after event ${last}, before the run did`)
+      logger?.debug(`the stream ended after event ${last}, before its log did`)
       // The caller may have begun behind the terminal event.
       if (last === (options.after ?? 0) && (await options.isOver(last))) return
     } catch (error) {

@@ -3,6 +3,11 @@ export type { Answer, Call, CallOptions, Listing, PostOptions } from './call.ts'
 export type { Runs, WaitOptions } from './runs.ts'
 export type { Workspaces } from './workspaces.ts'
 export type { Agents } from './agents.ts'
+export type { AskOptions, Sessions } from './sessions.ts'
+export type { Channels, Deliveries, Keys } from './channels.ts'
+export type { Requests } from './requests.ts'
+export * as hooks from './hooks.ts'
+export type { Knock, KnockOptions } from './hooks.ts'
 export type { Logger } from './transport.ts'
 export {
   AuthError,
@@ -15,6 +20,7 @@ export {
   IdempotencyError,
   NotFoundError,
   PosternError,
+  ReplyTimeoutError,
   RunFailedError,
   ServerError,
   WaitTimeoutError,
@@ -47,3 +53,33 @@ export {
   type Workspace,
   type WorkspaceId,
 } from './types.ts'
+export {
+  isGrantId,
+  isOver,
+  isSessionId,
+  type CreateGrant,
+  type CreateSession,
+  type Delivery,
+  type DeliveryId,
+  type DeliveryPage,
+  type DeliveryStatus,
+  type Grant,
+  type GrantId,
+  type GrantPage,
+  type KeyRotation,
+  type Minted,
+  type PermissionRequest,
+  type Receipt,
+  type Reply,
+  type RequestId,
+  type RequestPage,
+  type RequestQuery,
+  type Session,
+  type SessionId,
+  type SessionInput,
+  type SessionPage,
+  type SessionQuery,
+  type SessionReason,
+  type SessionState,
+  type TurnStatus,
+} from './live-types.ts'

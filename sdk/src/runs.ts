@@ -1,9 +1,18 @@
-import { makeCall, makeListing, type Call, type CallOptions, type Listing, type PostOptions } from './call.ts'
+import {
+  keyHeader,
+  makeCall,
+  makeListing,
+  type Call,
+  type CallOptions,
+  type Listing,
+  type PostOptions,
+} from './call.ts'
 import { PosternError, RunFailedError, WaitTimeoutError } from './errors.ts'
 import { follow } from './events.ts'
 import type { Client } from './generated/client/index.ts'
 import { Runs as Operations } from './generated/sdk.gen.ts'
-import { backoffMs, sleep, type Logger } from './transport.ts'
+import { MAX_TIMER_MS, backoffMs, sleep } from './retrying.ts'
+import type { Logger } from './transport.ts'
 import {
   hasEnded,
   type CreateRun,
@@ -21,8 +30,6 @@ const POLL_SECONDS = 50
 const GRACE_MS = 15_000
 /** A server, or something before it, that does not wait is not asked more often than this. */
 const MIN_POLL_MS = 500
-/** The longest that a timer can be set to; a later deadline is as good as this one, which is 24 days away. */
-const MAX_TIMER_MS = 2 ** 31 - 1
 /** Polls that may fail in a row before waiting fails: about a minute. */
 const MAX_FAILED_POLLS = 10
 
@@ -174,6 +181,7 @@ export class Runs {
           { stream: true, retries: 0 },
         )
       },
+      isLast: ({ type }) => type === 'run.ended',
       isOver: async (after) => {
         const run = await this.get(taskId, { signal: options.signal })
         return hasEnded(run) && run.lastSeq <= after
@@ -229,8 +237,4 @@ export class Runs {
   diff(taskId: TaskId, options: CallOptions = {}): Call<string> {
     return makeCall((generated) => this.#operations.diff({ ...generated, path: { taskId }, parseAs: 'text' }), options)
   }
-}
-
-function keyHeader({ idempotencyKey }: PostOptions): { 'Idempotency-Key'?: string } {
-  return idempotencyKey === undefined ? {} : { 'Idempotency-Key': idempotencyKey }
 }

@@ -1,14 +1,11 @@
 import ky, { type KyInstance, type Options } from 'ky'
 import { ConnectionError, PosternError, connectionError, errorOf } from './errors.ts'
+import { MAX_RETRY_AFTER_MS, backoffMs, newKey, sleep } from './retrying.ts'
 
 /** Repetitions of a request that failed in a way that may pass. */
 export const DEFAULT_RETRIES = 2
 /** Milliseconds until an answer is complete; of a stream, until it begins. */
 export const DEFAULT_TIMEOUT_MS = 60_000
-/** A longer `Retry-After` is not waited for: the error says it, and the caller decides. */
-export const MAX_RETRY_AFTER_MS = 60_000
-const BACKOFF_MS = 300
-const MAX_BACKOFF_MS = 10_000
 
 /** Where the SDK says what it does; `console` fits. Never given a token or a body. */
 export interface Logger {
@@ -112,36 +109,6 @@ function mayPass(error: PosternError): boolean {
   if (error.code === 'request_timed_out' || (error.retryAfterMs ?? 0) > MAX_RETRY_AFTER_MS) return false
   if (error.status === 409) return error.code === 'idempotency_in_flight'
   return error.retryable
-}
-
-/**
- * Milliseconds before the next try: doubling from 300 to 10,000, of which a random half, so that callers who failed
- * together do not return together.
- */
-export function backoffMs(failures: number): number {
-  return Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** (failures - 1)) * (0.5 + Math.random() / 2)
-}
-
-/** Resolves after `ms` milliseconds. @throws the signal's reason, at once, when it aborts first */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      clearTimeout(timer)
-      reject(signal?.reason as Error)
-    }
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', onAbort)
-      resolve()
-    }, ms)
-    if (signal?.aborted) onAbort()
-    else signal?.addEventListener('abort', onAbort, { once: true })
-  })
-}
-
-/** 128 random bits. Not `randomUUID`: a page served without TLS does not have it. */
-function newKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16))
-  return `sdk-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`
 }
 
 const sinceMs = (startedAt: number): number => Math.round(performance.now() - startedAt)

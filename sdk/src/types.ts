@@ -47,6 +47,14 @@ export type EventType = Open<
   | 'usage'
   | 'output.text'
   | 'log'
+  | 'session.state'
+  | 'input.accepted'
+  | 'input.delivered'
+  | 'input.failed'
+  | 'input.uncertain'
+  | 'turn.ended'
+  | 'permission.requested'
+  | 'permission.answered'
 >
 
 /** One headless execution of one prompt. */
@@ -78,7 +86,7 @@ export interface RunPage {
   capacity: Capacity
 }
 
-/** One numbered event of a run: `seq` from 1, without gaps. Further fields depend on the type. */
+/** One numbered event of a run or session: `seq` from 1, without gaps. Further fields depend on the type. */
 export interface Event {
   seq: number
   at: string

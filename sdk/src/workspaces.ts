@@ -1,4 +1,12 @@
-import { makeCall, makeListing, type Call, type CallOptions, type Listing, type PostOptions } from './call.ts'
+import {
+  keyHeader,
+  makeCall,
+  makeListing,
+  type Call,
+  type CallOptions,
+  type Listing,
+  type PostOptions,
+} from './call.ts'
 import type { Client } from './generated/client/index.ts'
 import { Workspaces as Operations } from './generated/sdk.gen.ts'
 import type { CreateWorkspace, UpdateWorkspace, Workspace, WorkspaceId } from './types.ts'
@@ -25,8 +33,7 @@ export class Workspaces {
    * @throws ConflictError when the id exists; BadRequestError; AuthError without the admin token
    */
   create(workspace: CreateWorkspace, options: PostOptions = {}): Call<Workspace> {
-    const { idempotencyKey } = options
-    const headers = idempotencyKey === undefined ? {} : { 'Idempotency-Key': idempotencyKey }
+    const headers = keyHeader(options)
     return makeCall(
       (generated) => this.#operations.create({ ...generated, body: workspace, headers, parseAs: 'json' }),
       options,

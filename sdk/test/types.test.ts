@@ -23,6 +23,12 @@ test('an id of one thing cannot stand for another', () => {
     // @ts-expect-error a misspelt field is not a field
     void postern.runs.create({ wsId: run.wsId, prompt: 'x', timeoutMS: 1 })
     void postern.runs.create({ wsId: run.wsId, prompt: 'x', resume: run.taskId })
+    // @ts-expect-error a run is not a session
+    void postern.sessions.send(run.taskId, 'x')
+    // @ts-expect-error a grant is minted on a session, not on a workspace
+    void postern.channels.create({ sessionId: run.wsId })
+    // @ts-expect-error what is steered into a turn has no reply of its own
+    void postern.sessions.ask('sess_x', { message: 'x', delivery: 'steer' })
   }
   expectTypeOf(misuse).toBeFunction()
 })
