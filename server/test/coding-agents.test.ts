@@ -58,7 +58,7 @@ test('a program found on PATH is listed with its version, and its run has the wo
   expect(listed.body.agents.find(({ id }) => id === 'pi')).toMatchObject({
     installed: true,
     version: '9.9.9',
-    live: false,
+    live: true,
     resume: true,
     verified: '0.87.1',
     login: 'no',

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
 import type { Command, HeadlessTask, Launch } from './agent.ts'
@@ -89,6 +90,16 @@ describe('the environment', () => {
     expect(compose('claude').passEnv).toContain('ANTHROPIC_API_KEY')
     expect(compose('claude').passEnv).not.toContain('OPENAI_API_KEY')
   })
+})
+
+test('each is tested in the version that its page and its pin name', () => {
+  const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
+  const { agents } = JSON.parse(read('test/agents/package.json')) as { agents: Record<string, string> }
+  for (const { id, package: name, verified } of DEFINITIONS) {
+    expect(agents[id]).toBe(`${name}@${verified}`)
+    expect(read('../README.md')).toContain(`| \`${id}\` | ${verified} |`)
+    expect(read('test/samples/README.md')).toContain(`| ${id} | ${verified}`)
+  }
 })
 
 test('each tells how to install it and how to log in', () => {

@@ -14,7 +14,7 @@ export interface Turns {
 
 /**
  * Programs that share a directory of settings rewrite them when they start, and not all of them with care: two at once
- * leave half a file. Decision 0017
+ * leave half a file. Source: docs/agents.md 3
  */
 export function createTurns(deps: { clock: Clock }): Turns {
   const last = new Map<string, Promise<void>>()

@@ -376,6 +376,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   async function onEvent(event: NewEvent): Promise<void> {
     if (event.type === 'agent.session' || event.type === 'agent.end') return // what they say is in the record
+    if (event.type === 'log' && event['code'] === 'unknown_record') deps.agents.noteUnknown(row.agent)
     if (event.type === 'usage' && atWork)
       atWork.usage = add(atWork.usage, { ...(event as unknown as Usage), source: 'agent_reported' })
     await log(event)
