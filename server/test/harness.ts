@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readFile } from 'node:fs/promises'
 import { loadConfig, type Config } from '../src/config.ts'
-import { createLogger } from '../src/log.ts'
+import { createLogger, type LogLevel } from '../src/log.ts'
 import { startServer, type ServerOptions } from '../src/server.ts'
 
 export interface TestServer extends AsyncDisposable {
@@ -44,16 +44,23 @@ export async function startTestServer(
     dataDir?: string
     /** Beside the environment of the test. */
     environment?: Record<string, string>
+    level?: LogLevel
   } & Pick<ServerOptions, 'clock' | 'disk' | 'channelLimits'> = {},
 ): Promise<TestServer> {
-  const { config: settings, dataDir = await mkdtemp(join(tmpdir(), 'postern-test-')), environment, ...more } = options
+  const {
+    config: settings,
+    dataDir = await mkdtemp(join(tmpdir(), 'postern-test-')),
+    environment,
+    level = 'info',
+    ...more
+  } = options
   if (settings) await writeFile(join(dataDir, 'config.json'), JSON.stringify(settings))
   const config: Config = await loadConfig({ flags: { port: '0', data: dataDir }, env: {} })
   const logged: string[] = []
   const server = await startServer({
     config,
     environment: { ...process.env, ...environment },
-    log: createLogger({ write: (line) => void logged.push(line) }),
+    log: createLogger({ level, write: (line) => void logged.push(line) }),
     version: '0.0.0-test',
     ...more,
   })
