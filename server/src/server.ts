@@ -7,6 +7,7 @@ import { openGrants } from './channels/grants.ts'
 import { keepGrants } from './channels/upkeep.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Config } from './config.ts'
+import { openCredentials } from './credentials/credentials.ts'
 import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
 import { createHttp } from './http/app.ts'
@@ -17,7 +18,7 @@ import { createProcessTokens } from './keys/process-tokens.ts'
 import type { Logger } from './log.ts'
 import type { ChannelLimits } from './model/channels.ts'
 import { openCgroups } from './process/cgroup.ts'
-import { agentEnvironment, searchPath } from './process/environment.ts'
+import { agentEnvironment, mayGive, searchPath } from './process/environment.ts'
 import { askVersion, findProgram, isFile } from './process/program.ts'
 import { createProcesses } from './process/supervise.ts'
 import { openTemporaries } from './process/temporary.ts'
@@ -133,6 +134,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       environment,
       isFile,
     })
+    const credentials = await openCredentials({
+      table: store.credentials,
+      claims: store.claims,
+      keys,
+      clock,
+      maySet: mayGive,
+      agentIds: () => agents.all().map(({ id }) => id),
+      onTrouble: (message) => onTrouble(message),
+    })
     const git = createGit({ environment, binDirectory })
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
     const dispatch = createDispatch(config)
@@ -182,6 +192,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     if (recovered.interrupted > 0) log.warn(recovered, 'runs of a server that died were ended')
 
     const workspaces = createWorkspaces({
+      checkCredentials: (names) => credentials.check(names),
       table: store.workspaces,
       claims: store.claims,
       agents,
@@ -283,7 +294,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       clock,
       ttl: config.channels,
       baseUrl: () => config.publicUrl?.replace(/\/$/, '') ?? url,
-      reseal: () => Promise.resolve(),
+      reseal: () => credentials.reseal(),
       ...(options.channelLimits && { limits: options.channelLimits }),
     })
     const issues = createIssues({
@@ -306,6 +317,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       agents,
       inbox,
       channels,
+      credentials,
       issues,
       config,
       clock,

@@ -8,6 +8,7 @@ import { writeFile } from 'node:fs/promises'
 import {
   GOOD_TOKEN,
   memoryChannels,
+  memoryCredentials,
   memoryInbox,
   memoryIssues,
   memoryRuns,
@@ -100,6 +101,7 @@ beforeAll(async () => {
     workspaces: obedient(workspaces),
     inbox: obedient(memoryInbox()),
     channels: obedient(memoryChannels()),
+    credentials: obedient(memoryCredentials()),
     channelLimits: { failuresPerSource: 3 },
     sessions: obedient(memorySessions()),
     requests: obedient(memoryRequests()),
@@ -133,6 +135,7 @@ const PARAMETERS: Record<string, string> = {
   grantId: someGrant.id,
   token: GOOD_TOKEN,
   issueId: 'brief',
+  name: 'old',
 }
 /** What `{id}` names, by the noun of the operation. */
 const IDS: Record<string, string> = {
@@ -144,7 +147,7 @@ const IDS: Record<string, string> = {
 }
 const fill = ({ path, operation }: Op, ids = true): string =>
   path.replace(/\{(\w+)\}/g, (_, name: string) =>
-    ids ? (PARAMETERS[name] ?? IDS[operation.operationId.split('.')[0] ?? ''] ?? 'ws-a') : 'NOPE',
+    ids ? (PARAMETERS[name] ?? IDS[operation.operationId.split('.')[0] ?? ''] ?? 'ws-a') : '-NOPE',
   )
 const BODIES: Record<string, unknown> = {
   'runs.create': { prompt: 'x' },
@@ -152,6 +155,7 @@ const BODIES: Record<string, unknown> = {
   'workspaces.update': { tag: 'b' },
   'channels.create': { sessionId: someGrant.sessionId },
   'keys.rotate': {},
+  'credentials.set': { name: 'new', variables: { A_KEY: 'value' } },
   'hook.knock': { message: 'x' },
   'hook.send': { message: 'x' },
   'runs.silent': { why: 'nothing changed' },
@@ -331,6 +335,7 @@ describe.each(operations)('$operation.operationId', (op) => {
       await call(op, { on: busy, headers: ['Prefer: wait=1', 'Idempotency-Key: k'] })
     }
     if (isHook(op)) await call(op, { body: '{"message":"later"}' })
+    if (id === 'credentials.set') await call(op, { body: '{"name":"old","variables":{"A_KEY":"value"}}' })
     if (id === 'runs.retry' || id === 'inbox.reply' || id === 'issues.run')
       await call(op, { headers: ['Prefer: wait=1'] })
     if (id === 'runs.get') await call(op, { headers: ['Prefer: wait=1'] })

@@ -9,6 +9,7 @@ import type { Event, Run, Workspace } from '../src/model.ts'
 import type { Inbox } from '../src/inbox/types.ts'
 import type { Channels } from '../src/channels/types.ts'
 import { GrantRow, type Grant } from '../src/model/channels.ts'
+import type { Credentials } from '../src/credentials/types.ts'
 import type { Requests } from '../src/requests/requests.ts'
 import type { Sessions } from '../src/sessions/types.ts'
 import { channelOf, type PermissionRequest, type Session } from '../src/model/sessions.ts'
@@ -290,6 +291,17 @@ export const someRequest: PermissionRequest = {
   expiresAt: at,
   answeredAt: at,
 }
+/** Credentials of which one named `old` is set. */
+export function memoryCredentials(): Credentials {
+  const at = '2026-11-20T09:00:00.000Z'
+  const some = { name: 'old', variables: ['A_KEY'], agents: [], usable: true, createdAt: at, updatedAt: at }
+  return {
+    list: () => Promise.resolve([some]),
+    set: ({ name }) => Promise.resolve({ credential: { ...some, name }, created: name !== 'old', replayed: true }),
+    remove: () => Promise.resolve(some),
+  }
+}
+
 export function memoryRequests(): Requests {
   return {
     ask: () => Promise.resolve({ request: someRequest, answered: Promise.resolve(someRequest) }),
@@ -380,6 +392,7 @@ export async function startHttp(
       | 'channelLimits'
       | 'sessions'
       | 'requests'
+      | 'credentials'
     >
   > = {},
 ): Promise<TestHttp> {
@@ -417,6 +430,7 @@ export async function startHttp(
     ...(options.channelLimits && { channelLimits: options.channelLimits }),
     sessions: options.sessions ?? memorySessions(),
     requests: options.requests ?? memoryRequests(),
+    credentials: options.credentials ?? memoryCredentials(),
     issues: options.issues ?? memoryIssues(),
     agents: { all: () => [], find: () => undefined, noteUnknown: () => undefined, info: () => told([]) },
     probe: (agent) => told({ agent, ok: true, reason: null, detail: null, text: 'ready', durationMs: 1 }),

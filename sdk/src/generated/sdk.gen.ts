@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.ts';
-import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, IssuesBoardData, IssuesBoardErrors, IssuesBoardResponses, IssuesCommentData, IssuesCommentErrors, IssuesCommentResponses, IssuesCreateData, IssuesCreateErrors, IssuesCreateResponses, IssuesDeleteData, IssuesDeleteErrors, IssuesDeleteResponses, IssuesGetData, IssuesGetErrors, IssuesGetResponses, IssuesListData, IssuesListErrors, IssuesListResponses, IssuesPreviewData, IssuesPreviewErrors, IssuesPreviewResponses, IssuesRunData, IssuesRunErrors, IssuesRunResponses, IssuesScheduleData, IssuesScheduleErrors, IssuesScheduleResponses, IssuesUpdateData, IssuesUpdateErrors, IssuesUpdateResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RequestsAnswerData, RequestsAnswerErrors, RequestsAnswerResponses, RequestsGetData, RequestsGetErrors, RequestsGetResponses, RequestsListData, RequestsListErrors, RequestsListResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsChildrenData, RunsChildrenErrors, RunsChildrenResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsReportData, RunsReportErrors, RunsReportResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsSilentData, RunsSilentErrors, RunsSilentResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, SessionsCreateData, SessionsCreateErrors, SessionsCreateResponses, SessionsDeliveriesData, SessionsDeliveriesErrors, SessionsDeliveriesResponses, SessionsEndData, SessionsEndErrors, SessionsEndResponses, SessionsEventsData, SessionsEventsErrors, SessionsEventsResponses, SessionsGetData, SessionsGetErrors, SessionsGetResponses, SessionsInputData, SessionsInputErrors, SessionsInputResponses, SessionsInterruptData, SessionsInterruptErrors, SessionsInterruptResponses, SessionsListData, SessionsListErrors, SessionsListResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
+import type { AgentsListData, AgentsListErrors, AgentsListResponses, AgentsProbeData, AgentsProbeErrors, AgentsProbeResponses, ChannelsCreateData, ChannelsCreateErrors, ChannelsCreateResponses, ChannelsDeliveriesData, ChannelsDeliveriesErrors, ChannelsDeliveriesResponses, ChannelsGetData, ChannelsGetErrors, ChannelsGetResponses, ChannelsListData, ChannelsListErrors, ChannelsListResponses, ChannelsRevokeData, ChannelsRevokeErrors, ChannelsRevokeResponses, CredentialsDeleteData, CredentialsDeleteErrors, CredentialsDeleteResponses, CredentialsListData, CredentialsListErrors, CredentialsListResponses, CredentialsSetData, CredentialsSetErrors, CredentialsSetResponses, DeliveriesGetData, DeliveriesGetErrors, DeliveriesGetResponses, HookKnockData, HookKnockErrors, HookKnockResponses, HookSendData, HookSendErrors, HookSendResponses, InboxDocumentData, InboxDocumentErrors, InboxDocumentResponses, InboxEventsData, InboxEventsErrors, InboxEventsResponses, InboxGetData, InboxGetErrors, InboxGetResponses, InboxListData, InboxListErrors, InboxListResponses, InboxMarkData, InboxMarkErrors, InboxMarkResponses, InboxPushData, InboxPushErrors, InboxPushResponses, InboxReadData, InboxReadErrors, InboxReadResponses, InboxRemoveData, InboxRemoveErrors, InboxRemoveResponses, InboxReplyData, InboxReplyErrors, InboxReplyResponses, InboxUnreadData, InboxUnreadErrors, InboxUnreadResponses, IssuesBoardData, IssuesBoardErrors, IssuesBoardResponses, IssuesCommentData, IssuesCommentErrors, IssuesCommentResponses, IssuesCreateData, IssuesCreateErrors, IssuesCreateResponses, IssuesDeleteData, IssuesDeleteErrors, IssuesDeleteResponses, IssuesGetData, IssuesGetErrors, IssuesGetResponses, IssuesListData, IssuesListErrors, IssuesListResponses, IssuesPreviewData, IssuesPreviewErrors, IssuesPreviewResponses, IssuesRunData, IssuesRunErrors, IssuesRunResponses, IssuesScheduleData, IssuesScheduleErrors, IssuesScheduleResponses, IssuesUpdateData, IssuesUpdateErrors, IssuesUpdateResponses, KeysRotateData, KeysRotateErrors, KeysRotateResponses, RequestsAnswerData, RequestsAnswerErrors, RequestsAnswerResponses, RequestsGetData, RequestsGetErrors, RequestsGetResponses, RequestsListData, RequestsListErrors, RequestsListResponses, RunsCancelData, RunsCancelErrors, RunsCancelResponses, RunsChildrenData, RunsChildrenErrors, RunsChildrenResponses, RunsCreateData, RunsCreateErrors, RunsCreateResponses, RunsDiffData, RunsDiffErrors, RunsDiffResponses, RunsEventsData, RunsEventsErrors, RunsEventsResponses, RunsGetData, RunsGetErrors, RunsGetResponses, RunsListData, RunsListErrors, RunsListResponses, RunsOutputData, RunsOutputErrors, RunsOutputResponses, RunsReportData, RunsReportErrors, RunsReportResponses, RunsRetryData, RunsRetryErrors, RunsRetryResponses, RunsSilentData, RunsSilentErrors, RunsSilentResponses, ServerHealthData, ServerHealthErrors, ServerHealthResponses, ServerMetricsData, ServerMetricsErrors, ServerMetricsResponses, ServerOpenapiData, ServerOpenapiErrors, ServerOpenapiResponses, ServerReadyData, ServerReadyErrors, ServerReadyResponses, SessionsCreateData, SessionsCreateErrors, SessionsCreateResponses, SessionsDeliveriesData, SessionsDeliveriesErrors, SessionsDeliveriesResponses, SessionsEndData, SessionsEndErrors, SessionsEndResponses, SessionsEventsData, SessionsEventsErrors, SessionsEventsResponses, SessionsGetData, SessionsGetErrors, SessionsGetResponses, SessionsInputData, SessionsInputErrors, SessionsInputResponses, SessionsInterruptData, SessionsInterruptErrors, SessionsInterruptResponses, SessionsListData, SessionsListErrors, SessionsListResponses, WorkspacesContractData, WorkspacesContractErrors, WorkspacesContractResponses, WorkspacesCreateData, WorkspacesCreateErrors, WorkspacesCreateResponses, WorkspacesDeleteData, WorkspacesDeleteErrors, WorkspacesDeleteResponses, WorkspacesGetData, WorkspacesGetErrors, WorkspacesGetResponses, WorkspacesListData, WorkspacesListErrors, WorkspacesListResponses, WorkspacesUpdateData, WorkspacesUpdateErrors, WorkspacesUpdateResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -166,6 +166,63 @@ export class Channels extends HeyApiClient {
                     type: 'http'
                 }],
             url: '/api/channels/{grantId}/deliveries',
+            ...options
+        });
+    }
+}
+
+export class Credentials extends HeyApiClient {
+    /**
+     * List credentials
+     *
+     * Names alone: values never come back.
+     */
+    public list<ThrowOnError extends boolean = false>(options?: Options<CredentialsListData, ThrowOnError>): RequestResult<CredentialsListResponses, CredentialsListErrors, ThrowOnError> {
+        return (options?.client ?? this.client).get<CredentialsListResponses, CredentialsListErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/credentials',
+            ...options
+        });
+    }
+    
+    /**
+     * Set a credential
+     *
+     * A named set of environment variables, sealed at rest. One of that name is replaced whole. It is given to runs and sessions of the workspaces that name it, and of the agents it is limited to; what is at work already keeps what it was started with.
+     */
+    public set<ThrowOnError extends boolean = false>(options: Options<CredentialsSetData, ThrowOnError>): RequestResult<CredentialsSetResponses, CredentialsSetErrors, ThrowOnError> {
+        return (options.client ?? this.client).post<CredentialsSetResponses, CredentialsSetErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/credentials',
+            ...options,
+            headers: {
+                'Content-Type': 'application/json',
+                ...options.headers
+            }
+        });
+    }
+    
+    /**
+     * Forget a credential
+     *
+     * At once, also while workspaces name it: what starts there afterwards ends `failed`, `credential_not_found`, until it is set again or the workspace no longer names it.
+     */
+    public delete<ThrowOnError extends boolean = false>(options: Options<CredentialsDeleteData, ThrowOnError>): RequestResult<CredentialsDeleteResponses, CredentialsDeleteErrors, ThrowOnError> {
+        return (options.client ?? this.client).delete<CredentialsDeleteResponses, CredentialsDeleteErrors, ThrowOnError>({
+            security: [{
+                    key: 'bearer',
+                    scheme: 'bearer',
+                    type: 'http'
+                }],
+            url: '/api/credentials/{name}',
             ...options
         });
     }
@@ -1315,6 +1372,11 @@ export class Operations extends HeyApiClient {
     private _channels?: Channels;
     get channels(): Channels {
         return this._channels ??= new Channels({ client: this.client });
+    }
+    
+    private _credentials?: Credentials;
+    get credentials(): Credentials {
+        return this._credentials ??= new Credentials({ client: this.client });
     }
     
     private _deliveries?: Deliveries;

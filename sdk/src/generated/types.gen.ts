@@ -243,7 +243,7 @@ export type CreateWorkspace = {
      */
     defaultAgent?: string;
     /**
-     * Names of credentials given to runs here.
+     * Names of credentials given to runs and sessions here; of two that set one variable, the later wins.
      */
     credentials?: Array<string>;
     /**
@@ -266,6 +266,40 @@ export type CreateWorkspace = {
      * Most runs at once here; null: no own limit.
      */
     maxRuns?: number | null;
+};
+
+/**
+ * A named set of environment variables; values are write-only.
+ */
+export type Credential = {
+    /**
+     * Name of a credential: 1 to 64 letters, digits, `.`, `_`, `-`; case matters.
+     */
+    name: string;
+    /**
+     * Names of the variables, sorted. Values never come back.
+     */
+    variables: Array<string>;
+    /**
+     * Agents it is limited to; empty: every agent.
+     */
+    agents: Array<string>;
+    /**
+     * False when it was sealed with a key that is lost: set it again.
+     */
+    usable: boolean;
+    createdAt: string;
+    /**
+     * When its values were last set.
+     */
+    updatedAt: string;
+};
+
+/**
+ * Every credential, by name.
+ */
+export type CredentialList = {
+    credentials: Array<Credential>;
 };
 
 /**
@@ -1276,6 +1310,23 @@ export type SessionList = {
  */
 export type SessionState = 'starting' | 'idle' | 'busy' | 'waiting' | 'suspended' | 'ended';
 
+export type SetCredential = {
+    /**
+     * Name of a credential: 1 to 64 letters, digits, `.`, `_`, `-`; case matters.
+     */
+    name: string;
+    /**
+     * 1 to 64 variables by name, at most 65536 bytes together. Names that change what program runs, what it loads or who it is are refused.
+     */
+    variables: {
+        [key: string]: string;
+    };
+    /**
+     * Agents it is limited to; default: every agent.
+     */
+    agents?: Array<string>;
+};
+
 export type SilentRun = {
     /**
      * Why there is nothing to report, 1 to 16000 characters.
@@ -1349,7 +1400,7 @@ export type UpdateWorkspace = {
      */
     defaultAgent?: string;
     /**
-     * Names of credentials given to runs here.
+     * Names of credentials given to runs and sessions here; of two that set one variable, the later wins.
      */
     credentials?: Array<string>;
     /**
@@ -1902,6 +1953,192 @@ export type ChannelsDeliveriesResponses = {
 };
 
 export type ChannelsDeliveriesResponse = ChannelsDeliveriesResponses[keyof ChannelsDeliveriesResponses];
+
+export type CredentialsListData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/api/credentials';
+};
+
+export type CredentialsListErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+};
+
+export type CredentialsListError = CredentialsListErrors[keyof CredentialsListErrors];
+
+export type CredentialsListResponses = {
+    /**
+     * Every credential, by name.
+     */
+    200: CredentialList;
+};
+
+export type CredentialsListResponse = CredentialsListResponses[keyof CredentialsListResponses];
+
+export type CredentialsSetData = {
+    body: SetCredential;
+    headers?: {
+        /**
+         * 1 to 255 visible ASCII characters, kept 24 h and across restarts. Same key and body: the same answer again, with `Idempotency-Replayed: true`, also at capacity. Same key, other body: 422. First request still in flight: 409.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/credentials';
+};
+
+export type CredentialsSetErrors = {
+    /**
+     * `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema. `variable_not_allowed`: Variable not allowed.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `credential_not_found`: Credential not found.
+     */
+    404: Problem;
+    /**
+     * `request_timeout`: Request timeout.
+     */
+    408: Problem;
+    /**
+     * `idempotency_in_flight`: Request with this key in flight. `too_many_credentials`: Too many credentials.
+     */
+    409: Problem;
+    /**
+     * `payload_too_large`: Payload too large.
+     */
+    413: Problem;
+    /**
+     * `unsupported_media_type`: Unsupported media type.
+     */
+    415: Problem;
+    /**
+     * `idempotency_mismatch`: Idempotency key used with another body.
+     */
+    422: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type CredentialsSetError = CredentialsSetErrors[keyof CredentialsSetErrors];
+
+export type CredentialsSetResponses = {
+    /**
+     * The credential, replaced.
+     */
+    200: Credential;
+    /**
+     * The new credential.
+     */
+    201: Credential;
+};
+
+export type CredentialsSetResponse = CredentialsSetResponses[keyof CredentialsSetResponses];
+
+export type CredentialsDeleteData = {
+    body?: never;
+    path: {
+        /**
+         * Name of a credential: 1 to 64 letters, digits, `.`, `_`, `-`; case matters.
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/api/credentials/{name}';
+};
+
+export type CredentialsDeleteErrors = {
+    /**
+     * `bad_request`: Bad request. `unknown_field`: Unknown field.
+     */
+    400: Problem;
+    /**
+     * `invalid_token`: Invalid token. `token_required`: Token required.
+     */
+    401: Problem;
+    /**
+     * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
+     */
+    403: Problem;
+    /**
+     * `credential_not_found`: Credential not found.
+     */
+    404: Problem;
+    /**
+     * `too_many_failures`: Too many failed attempts.
+     */
+    429: Problem;
+    /**
+     * `headers_too_large`: Headers too large.
+     */
+    431: Problem;
+    /**
+     * `internal_error`: Internal error.
+     */
+    500: Problem;
+    /**
+     * `draining`: Server is stopping. `storage_unavailable`: Storage unavailable.
+     */
+    503: Problem;
+};
+
+export type CredentialsDeleteError = CredentialsDeleteErrors[keyof CredentialsDeleteErrors];
+
+export type CredentialsDeleteResponses = {
+    /**
+     * The credential as it was.
+     */
+    200: Credential;
+};
+
+export type CredentialsDeleteResponse = CredentialsDeleteResponses[keyof CredentialsDeleteResponses];
 
 export type DeliveriesGetData = {
     body?: never;
@@ -4266,7 +4503,7 @@ export type WorkspacesCreateData = {
 
 export type WorkspacesCreateErrors = {
     /**
-     * `agent_not_enabled`: Agent not enabled. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     * `agent_not_enabled`: Agent not enabled. `bad_request`: Bad request. `idempotency_key_invalid`: Invalid idempotency key. `invalid_json`: The body is not valid JSON. `path_not_usable`: Path not usable. `unknown_agent`: Unknown agent. `unknown_credential`: Unknown credential. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
      */
     400: Problem;
     /**
@@ -4461,7 +4698,7 @@ export type WorkspacesUpdateData = {
 
 export type WorkspacesUpdateErrors = {
     /**
-     * `agent_not_enabled`: Agent not enabled. `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `unknown_agent`: Unknown agent. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
+     * `agent_not_enabled`: Agent not enabled. `bad_request`: Bad request. `invalid_json`: The body is not valid JSON. `unknown_agent`: Unknown agent. `unknown_credential`: Unknown credential. `unknown_field`: Unknown field. `validation_failed`: The request does not fit the schema.
      */
     400: Problem;
     /**

@@ -148,6 +148,7 @@ function contextOf(nouns: Nouns, exchange: Exchange, caller: Caller): Context {
   return {
     runs: nouns.runs,
     channels: nouns.channels,
+    credentials: nouns.credentials,
     workspaces: nouns.workspaces,
     agents: nouns.agents,
     inbox: nouns.inbox,

@@ -30,6 +30,7 @@ export const TAGS: Record<string, string> = {
   hook: 'Where those addresses lead.',
   deliveries: 'What came in, and what became of it.',
   keys: 'The root keys behind addresses and sealed credentials.',
+  credentials: 'Named sets of environment variables: sealed, write-only, given to the workspaces that name them.',
   workspaces: 'Directories agents work in.',
   agents: 'Coding-agent programs behind adapters.',
   inbox: 'Results that last: what runs, sessions and the server leave for people.',
@@ -100,6 +101,7 @@ const SESSION = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
 const TASK = 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'
 const ENTRY = 'inb_01M7W3N1TT5V8Y0B3D6F9HKMPR'
 export const PARAMETER_EXAMPLES: Record<string, unknown> = {
+  name: 'anthropic',
   taskId: TASK,
   wsId: 'ws-news',
   agent: 'demo',
@@ -162,6 +164,15 @@ const RUN = {
 }
 const MESSAGE = { seq: 7, at: '2026-11-20T09:13:05.600Z', type: 'agent.message', text: 'Reading git log.' }
 
+const CREDENTIAL = {
+  name: 'anthropic',
+  variables: ['EXAMPLE_API_KEY'],
+  agents: ['claude'],
+  usable: true,
+  createdAt: '2026-11-20T09:00:00.000Z',
+  updatedAt: '2026-11-20T09:00:00.000Z',
+}
+
 /** An example for each component that is a body. */
 export const EXAMPLES: Record<string, unknown> = {
   Run: RUN,
@@ -176,6 +187,9 @@ export const EXAMPLES: Record<string, unknown> = {
   WorkspaceList: { workspaces: [WORKSPACE] },
   CreateWorkspace: { tag: 'news', path: '/home/ada/news', agents: ['claude', 'demo'] },
   UpdateWorkspace: { defaultAgent: 'demo' },
+  Credential: CREDENTIAL,
+  CredentialList: { credentials: [CREDENTIAL] },
+  SetCredential: { name: 'anthropic', variables: { EXAMPLE_API_KEY: 'the value' }, agents: ['claude'] },
   AgentList: {
     agents: [
       {
@@ -380,6 +394,19 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'The entry itself stays readable; the bytes are lost.',
   },
   issue_not_found: { detail: 'no issue "brief" in ws-news', advice: '`GET /api/issues` lists them.' },
+  credential_not_found: { detail: 'there is no credential "anthropic"', advice: '`GET /api/credentials` lists them.' },
+  unknown_credential: {
+    detail: 'there is no credential "antropic" (set: anthropic)',
+    advice: 'Set it first, or name one that `GET /api/credentials` lists.',
+  },
+  variable_not_allowed: {
+    detail: '"LD_PRELOAD" may not be set for an agent: it changes what runs, what is loaded, or is ours',
+    advice: 'Give agents their keys and settings under other names.',
+  },
+  too_many_credentials: {
+    detail: '500 of 500 credentials are set',
+    advice: 'Put several variables into one, or remove some.',
+  },
   diff_not_available: { detail: 'the run has not ended', advice: 'Wait for the end; outside git there is no diff.' },
   method_not_allowed: {
     detail: 'DELETE is not possible here; possible: GET, HEAD, OPTIONS',

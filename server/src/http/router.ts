@@ -2,6 +2,7 @@ import type { AnyTRPCProcedure } from '@trpc/server'
 import type { z } from 'zod'
 import { agentProcedures } from './procedures/agents.ts'
 import { channelProcedures, deliveryProcedures, keyProcedures } from './procedures/channels.ts'
+import { credentialProcedures } from './procedures/credentials.ts'
 import { inboxProcedures } from './procedures/inbox.ts'
 import { requestProcedures } from './procedures/requests.ts'
 import { issueProcedures } from './procedures/issues.ts'
@@ -19,6 +20,7 @@ export const appRouter = router({
   channels: channelProcedures,
   deliveries: deliveryProcedures,
   keys: keyProcedures,
+  credentials: credentialProcedures,
   sessions: sessionProcedures,
   requests: requestProcedures,
   issues: issueProcedures,

@@ -1,6 +1,7 @@
 import { initTRPC } from '@trpc/server'
 import type { z } from 'zod'
 import type { Agents } from '../agents/types.ts'
+import type { Credentials } from '../credentials/types.ts'
 import type { Channels } from '../channels/types.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Inbox } from '../inbox/types.ts'
@@ -20,6 +21,7 @@ export interface Nouns {
   agents: Agents
   inbox: Inbox<Started>
   channels: Channels
+  credentials: Credentials
   sessions: Sessions
   requests: Requests
   issues: Issues
@@ -48,6 +50,7 @@ export type Tag =
   | 'hook'
   | 'deliveries'
   | 'keys'
+  | 'credentials'
   | 'workspaces'
   | 'agents'
   | 'inbox'

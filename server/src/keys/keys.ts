@@ -8,7 +8,7 @@ import { replaceFile, type Disk } from '../store/disk.ts'
 import { createSecretFile, readSecretFile } from './secret-file.ts'
 
 /** What a key is derived for. Each has an info string of its own, so that no two purposes ever share a key. */
-export type KeyPurpose = 'hook-token' | 'credential-seal'
+export type KeyPurpose = 'hook-token' | 'credential-seal' | 'credential-fingerprint'
 
 /** Numbers of keys: one byte of a token names its key, and 0 is none. */
 export const MAX_KID = 255

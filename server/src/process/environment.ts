@@ -19,6 +19,9 @@ const NEVER =
 /** True for a name that an adapter or credential may set, and an adapter may let through. */
 export const maySet = (name: string): boolean => !NEVER.test(name)
 
+/** True for a name that a credential may set: one that every agent gets from us would be lost without a word. */
+export const mayGive = (name: string): boolean => maySet(name) && name !== 'TERM' && name !== 'TMPDIR'
+
 /** What one agent process gets beside what passes from the server. */
 export interface OwnVariables {
   /** The server's address, for the agent to call. */

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { isTerminal, RunRow, WorkspaceRow } from '../model.ts'
 import { GrantRow } from '../model/channels.ts'
+import { CredentialRow } from '../model/credentials.ts'
 import { InboxRow } from '../model/inbox.ts'
 import { FireRow } from '../model/issues.ts'
 import { DeliveryRow, PermissionRequest, SessionRow } from '../model/sessions.ts'
@@ -26,6 +27,8 @@ export interface Store {
   /** Inbox entries on disk that cannot be read, and why; the others are served. */
   damagedInbox: { id: string; detail: string }[]
   grants: Table<GrantRow>
+  /** Values sealed. */
+  credentials: Table<CredentialRow>
   /** How far each issue's schedule is settled. */
   fires: Table<FireRow>
   claims: Claims
@@ -136,6 +139,7 @@ export async function openStore(options: {
     fires: tables.table('fires', FireRow),
     damagedInbox,
     grants: tables.table('grants', GrantRow),
+    credentials: tables.table('credentials', CredentialRow),
     claims: await openClaims({ disk, dataDir, clock, maxKeys: maxIdempotencyKeys }),
   }
   return {

@@ -24,7 +24,12 @@ const settings = {
     .meta({ description: 'Agents enabled here; default: every agent the server knows.' })
     .optional(),
   defaultAgent: AgentId.meta({ description: 'One of `agents`; default: the first of them.' }).optional(),
-  credentials: names.meta({ description: 'Names of credentials given to runs here.' }).optional(),
+  credentials: names
+    .meta({
+      description:
+        'Names of credentials given to runs and sessions here; of two that set one variable, the later wins.',
+    })
+    .optional(),
   permissions: PermissionLevel.meta({ description: 'Default `edit`.' }).optional(),
   onRequest: RequestPolicy.meta({ description: 'Default `ask`.' }).optional(),
   childWorkspaces: z
@@ -74,13 +79,13 @@ export interface Workspaces {
    * Registers a directory, or makes one. `replayed`: the key was known and nothing was made.
    *
    * @throws DomainError `workspace_exists`, `path_not_usable`, `unknown_agent`, `agent_not_enabled` (a default agent that
-   * is not among `agents`), `validation_failed`
+   * is not among `agents`), `unknown_credential`, `validation_failed`
    */
   create(input: CreateWorkspace, idempotency?: IdempotencyScope): Promise<{ workspace: Workspace; replayed: boolean }>
   list(): Promise<Workspace[]>
   /** @throws DomainError `workspace_not_found` (names the nearest id) */
   get(id: string): Promise<Workspace>
-  /** @throws DomainError `workspace_not_found`, `unknown_agent`, `agent_not_enabled` */
+  /** @throws DomainError `workspace_not_found`, `unknown_agent`, `agent_not_enabled`, `unknown_credential` */
   update(id: string, patch: UpdateWorkspace): Promise<Workspace>
   /**
    * Forgets the workspace; with `purge` removes its directory too, when Postern created it.

@@ -41,6 +41,7 @@ async function house(agents = known): Promise<House> {
     const store = await openStore({ disk: systemDisk, dataDir, clock: systemClock, maxIdempotencyKeys: 100, onTrouble })
     close = () => store.close()
     return createWorkspaces({
+      checkCredentials: () => Promise.resolve(), // shown in test/credentials.test.ts
       table: store.workspaces,
       claims: store.claims,
       agents: { all: () => agents, find: (id) => agents.find((agent) => agent.id === id) },

@@ -23,6 +23,8 @@ export function createWorkspaces(deps: {
   git: { init: (directory: string) => Promise<void> }
   dataDir: string
   clock: Clock
+  /** @throws DomainError `unknown_credential` for a name that no credential has */
+  checkCredentials: (names: readonly string[]) => Promise<void>
   /** True while runs are at work or queued in a workspace. */
   busy: (wsId: string) => boolean
   /** Told of a workspace that came or went. */
@@ -115,6 +117,7 @@ export function createWorkspaces(deps: {
 
   async function register(input: CreateWorkspace, commit: (id: string) => Promise<void>): Promise<WorkspaceRow> {
     const chosen = chooseAgents(input.agents ?? everyAgent(), input.defaultAgent)
+    await deps.checkCredentials(input.credentials ?? [])
     const { id, path, managed } = await settle(input)
     const identity = await directories.identify(path)
     if (!identity) throw new DomainError('path_not_usable', `the directory of "${id}" vanished while it was registered`)
@@ -163,6 +166,7 @@ export function createWorkspaces(deps: {
     async update(id, patch) {
       return await inTurn(async () => {
         const row = await find(id)
+        await deps.checkCredentials(patch.credentials ?? []) // names it has already stay, also of what is gone
         const wanted = patch.agents ?? row.agents
         const stays = wanted.includes(row.defaultAgent) ? row.defaultAgent : undefined
         const chosen =

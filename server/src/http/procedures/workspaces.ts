@@ -45,6 +45,7 @@ export const workspaceProcedures = router({
             'path_not_usable',
             'unknown_agent',
             'agent_not_enabled',
+            'unknown_credential',
             'workspace_exists',
             'idempotency_key_invalid',
             'idempotency_in_flight',
@@ -97,7 +98,14 @@ export const workspaceProcedures = router({
         { summary: 'Change a workspace', description: 'What is absent from the body stays as it is.' },
         {
           answers: { 200: { description: 'The workspace as changed.' } },
-          errors: ['workspace_not_found', 'unknown_agent', 'agent_not_enabled', 'storage_unavailable', 'draining'],
+          errors: [
+            'workspace_not_found',
+            'unknown_agent',
+            'agent_not_enabled',
+            'unknown_credential',
+            'storage_unavailable',
+            'draining',
+          ],
           exempt: false,
           bodyName: 'UpdateWorkspace',
           notFound: 'workspace_not_found',
