@@ -1,52 +1,21 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { census } from '../src/process/census.ts'
-import type { Event } from '../src/model.ts'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
-import { startTestServer, type TestServer } from './harness.ts'
+import { startTestServer } from './harness.ts'
+import {
+  confirmed,
+  delivery,
+  events,
+  faulty,
+  get,
+  inState,
+  open,
+  processesOf,
+  replies,
+  send,
+} from './session-client.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
-
-/** The test agent: the demo agent with its faults on, as a configured agent that speaks ACP. */
-const faulty = {
-  agents: {
-    faulty: {
-      command: [process.execPath, `${import.meta.dirname}/../src/demo-agent/main.ts`, '--faults'],
-      acp: true,
-    },
-  },
-}
-
-async function open(server: TestServer, body: Record<string, unknown> = {}): Promise<Session> {
-  const wsId = (body['wsId'] as string | undefined) ?? (await server.workspace())
-  const answer = await server.call<Session>('POST', '/api/sessions', { wsId, agent: 'demo', ...body }, { token: true })
-  expect(answer.status, answer.text).toBe(201)
-  return answer.body
-}
-const get = async (server: TestServer, id: string): Promise<Session> =>
-  (await server.call<Session>('GET', `/api/sessions/${id}`)).body
-const inState = (server: TestServer, id: string, state: Session['state']): Promise<Session> =>
-  eventually(async () => {
-    const session = await get(server, id)
-    return session.state === state && session
-  })
-const events = async (server: TestServer, id: string): Promise<Event[]> =>
-  (await server.call<{ events: Event[] }>('GET', `/api/sessions/${id}/events`)).body.events
-const send = (server: TestServer, id: string, message: string, more: Record<string, unknown> = {}) =>
-  server.call<Receipt & { code?: string }>('POST', `/api/sessions/${id}/input`, { message, ...more }, { token: true })
-const delivery = async (server: TestServer, sessionId: string, id: string): Promise<Delivery | undefined> =>
-  (
-    await server.call<{ deliveries: Delivery[] }>('GET', `/api/sessions/${sessionId}/deliveries?limit=200`)
-  ).body.deliveries.find((each) => each.id === id)
-const confirmed = (server: TestServer, sessionId: string, id: string): Promise<Delivery> =>
-  eventually(async () => {
-    const found = await delivery(server, sessionId, id)
-    return found?.status === 'confirmed' && found
-  })
-/** What the agent said, turn by turn. */
-const replies = async (server: TestServer, id: string): Promise<string[]> =>
-  (await events(server, id)).flatMap((event) => (event.type === 'turn.ended' ? [event.text ?? ''] : []))
-const processesOf = (id: string): number[] => census().get(id) ?? []
 
 test('a session takes one message after another, and ends without leaving a process', async () => {
   await using server = await startTestServer()

@@ -79,6 +79,7 @@ export interface NewMessage {
 
 /** The turn at work. */
 interface AtWork extends HandOver {
+  deliveryId: string
   usage: Usage
   /** Settles once the end of the turn was dealt with; stays pending when its process ends first. */
   over: Promise<void>
@@ -181,7 +182,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     if (isDirect) return await tracked(direct(accepted, written))
     await written.finally(pump)
     if (isSteered) return await steer(accepted)
-    if (message.mode === 'interrupt') void interrupt()
+    if (message.mode === 'interrupt') void interrupt(accepted.id)
     return accepted
   }
 
@@ -285,7 +286,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     const made = handOver({ deliveries, clock, log, giveUp: giveUp.signal }, live.connection, injecting, isAwaited)
     const usage: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
     const over = Promise.withResolvers<void>()
-    const mine: AtWork = Object.assign(made, { usage, over: over.promise })
+    const mine: AtWork = Object.assign(made, { deliveryId: injecting.id, usage, over: over.promise })
     atWork = mine
     made.turn.ended.then(
       (end) => void turnEnded(mine, end).then(over.resolve),
@@ -448,8 +449,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   // From outside
 
-  async function interrupt(): Promise<void> {
-    if (!atWork || !live) return
+  /** @param by the message that takes the place of the turn: its own is left alone */
+  async function interrupt(by?: string): Promise<void> {
+    await handing // a message that is being handed over is a turn in a moment
+    if (!atWork || !live || atWork.deliveryId === by) return
     const waited = new AbortController()
     const late = clock.sleep(CANCEL_MS, waited.signal).then(
       () => 'late' as const,
@@ -521,7 +524,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       }
     },
     accept,
-    interrupt,
+    interrupt: () => interrupt(),
     end,
     async revoke(grantId) {
       const failed = line.rows().filter((waiting) => waiting.grantId === grantId && !unwritten.has(waiting.id))

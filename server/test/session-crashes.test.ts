@@ -1,0 +1,169 @@
+import { expect, test } from 'vitest'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Delivery, Receipt, Session } from '../src/model/sessions.ts'
+import { startTestServer, type TestServer } from './harness.ts'
+import { serve, type ServerProcess } from './server-process.ts'
+import {
+  confirmed,
+  delivery,
+  events,
+  faulty,
+  get,
+  inState,
+  open,
+  processesOf,
+  replies,
+  send,
+} from './session-client.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
+import { writeFile } from 'node:fs/promises'
+
+/** What a death in the middle does to a session and to the messages for it. */
+
+type Killable = Pick<TestServer, 'call' | 'workspace'> & { process: ServerProcess }
+
+/** A server in a process of its own, to be killed. */
+async function start(dataDir: string, config?: object): Promise<Killable> {
+  if (config) await writeFile(join(dataDir, 'config.json'), JSON.stringify(config))
+  const process = await serve({ dataDir })
+  const token = (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim()
+  const call: TestServer['call'] = async (method, path, body, { headers = {} } = {}) => {
+    const response = await fetch(process.url + path, {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    return { status: response.status, headers: response.headers, text, body: JSON.parse(text) as never }
+  }
+  return {
+    process,
+    call,
+    async workspace(input = {}) {
+      const answer = await call<{ id: string }>('POST', '/api/workspaces', { tag: 'crash', ...input })
+      return answer.body.id
+    },
+  }
+}
+
+test('a server killed between 202 and the hand-over delivers once, in order, when it is back', async () => {
+  await using directory = await temporaryDirectory()
+  const first = await start(directory.path)
+  const { id } = await open(first, { prompt: '/sleep 60' })
+  await inState(first, id, 'busy')
+  const accepted: Receipt[] = []
+  for (let i = 0; i < 5; i++) {
+    const answer = await send(first, id, `message ${i}`)
+    expect(answer.status).toBe(202)
+    accepted.push(answer.body)
+  }
+  const { conversationId } = await get(first, id)
+  await first.process.end('SIGKILL')
+
+  const second = await start(directory.path)
+  await eventually(async () => (await replies(second, id)).length >= 5)
+  const said = (await replies(second, id)).filter((text) => text.includes('message'))
+  expect(said.map((text) => /message (\d)/.exec(text)?.[1])).toEqual(['0', '1', '2', '3', '4'])
+  for (const { deliveryId } of accepted) {
+    expect(await confirmed(second, id, deliveryId)).toMatchObject({ possibleDuplicate: false })
+  }
+  expect((await get(second, id)).conversationId).toBe(conversationId)
+  expect((await events(second, id)).map(({ seq }) => seq)).toEqual((await events(second, id)).map((_, i) => i + 1))
+  expect(await events(second, id)).toContainEqual(
+    expect.objectContaining({ type: 'session.state', state: 'suspended', reason: 'server_died' }),
+  )
+  await second.process.end('SIGTERM')
+  expect(processesOf(id)).toEqual([])
+})
+
+test('I9: what was delivered and not confirmed is handed over once more, marked; a second cut ends it as uncertain', async () => {
+  await using directory = await temporaryDirectory()
+  const config = faulty
+  let server = await start(directory.path, config)
+  const { id } = await open(server, { agent: 'faulty' })
+  await inState(server, id, 'idle')
+  const { body: cut } = await send(server, id, '/mute') // works without a sign of life
+  const atHand = (): Promise<Delivery | undefined> => delivery(server, id, cut.deliveryId)
+  await eventually(async () => (await atHand())?.status === 'delivered')
+  const { body: next } = await send(server, id, 'next')
+  await server.process.end('SIGKILL')
+
+  server = await start(directory.path)
+  await eventually(async () => {
+    const now = await atHand()
+    return now?.status === 'delivered' && now.possibleDuplicate
+  })
+  await server.process.end('SIGKILL')
+
+  server = await start(directory.path)
+  await confirmed(server, id, next.deliveryId)
+  expect(await atHand()).toMatchObject({ status: 'uncertain', possibleDuplicate: true })
+  await server.process.end('SIGTERM')
+})
+
+test('a message that kills its agent is tried twice, and does not keep the others from being delivered', async () => {
+  await using server = await startTestServer({ config: faulty })
+  const { id } = await open(server, { agent: 'faulty' })
+  await inState(server, id, 'idle')
+  const { body: deadly } = await send(server, id, '/crash')
+  const { body: next } = await send(server, id, 'still here?')
+  await confirmed(server, id, next.deliveryId)
+  expect(await delivery(server, id, deadly.deliveryId)).toMatchObject({ status: 'uncertain', possibleDuplicate: true })
+  const states = (await events(server, id)).filter(({ type }) => type === 'session.state')
+  expect(states.filter(({ state }) => state === 'suspended')).toMatchObject([
+    { reason: 'agent_exited', detail: expect.stringContaining('SIGKILL') as string },
+    { reason: 'agent_exited' },
+  ])
+})
+
+test('an agent that does not obey an interrupt is ended, and what waits goes to the next one', async () => {
+  await using server = await startTestServer()
+  const { id } = await open(server, { prompt: '/sleep 60' })
+  await inState(server, id, 'busy')
+  const { body: next } = await send(server, id, 'after it')
+  for (const pid of processesOf(id)) process.kill(pid, 'SIGSTOP')
+  const answer = await server.call<Session>('POST', `/api/sessions/${id}/interrupt`, undefined, { token: true })
+  expect(answer.status).toBe(200)
+  await confirmed(server, id, next.deliveryId)
+})
+
+test('what an agent leaves behind is gone when its session has ended', async () => {
+  await using server = await startTestServer({ config: faulty })
+  const { id } = await open(server, { agent: 'faulty', prompt: '/orphan' })
+  await eventually(async () => (await replies(server, id)).length === 1)
+  expect(processesOf(id).length).toBeGreaterThan(1)
+  const ended = await server.call<Session>('POST', `/api/sessions/${id}/end`, undefined, { token: true })
+  expect(ended.body.state).toBe('ended')
+  expect(processesOf(id)).toEqual([])
+})
+
+test('a session that is ended while it starts leaves no process', async () => {
+  await using server = await startTestServer()
+  const wsId = await server.workspace()
+  const opened = await Promise.all(Array.from({ length: 4 }, () => open(server, { wsId })))
+  await Promise.all(opened.map(({ id }) => server.call('POST', `/api/sessions/${id}/end`, undefined, { token: true })))
+  for (const { id } of opened) {
+    expect(await get(server, id)).toMatchObject({ state: 'ended' })
+    expect(processesOf(id)).toEqual([])
+  }
+  const again = await open(server, { wsId })
+  await inState(server, again.id, 'idle')
+})
+
+test('an agent program that is not there suspends the session and says so; the message waits for it', async () => {
+  await using server = await startTestServer({
+    config: { agents: { gone: { command: ['/nonexistent/agent'], acp: true } } },
+  })
+  const { id } = await open(server, { agent: 'gone', prompt: 'hello' })
+  expect(await inState(server, id, 'suspended')).toMatchObject({ waiting: 1 })
+  const session = await eventually(async () => {
+    const now = await get(server, id)
+    return now.reason !== null && now
+  })
+  expect(session).toMatchObject({ reason: 'agent_not_found', waiting: 1 })
+})
