@@ -99,11 +99,13 @@ async function readConfigFile(path: string): Promise<z.infer<typeof ConfigFile>>
 }
 
 /** What the schema cannot say of a configured agent; undefined: it is fine. */
-function wrongAgent(id: string, { command, output, end, resume, model }: CommandAgentConfig): string | undefined {
+function wrongAgent(id: string, { command, output, end, resume, model, acp }: CommandAgentConfig): string | undefined {
   const [program = ''] = command
   if (id === 'shell') return ': "shell" is built in and never runs headless'
   if (program.includes('/') && !isAbsolute(program))
     return `.command: "${program}" must be a name on PATH or an absolute path`
+  if (resume && acp === 'only')
+    return '.resume is for runs, which "acp": "only" rules out; sessions resume by themselves'
   if (resume && output !== 'jsonl') return '.resume needs "output": "jsonl", so that the conversation can be verified'
   if (end === 'record' && output !== 'jsonl') return '.end: "record" needs "output": "jsonl"'
   if (resume && !resume.some((text) => text.includes('{conversationId}'))) return '.resume must hold {conversationId}'

@@ -97,6 +97,31 @@ describe('a configured agent', () => {
     expect(['a', 'b'].map((id) => table.find(id)?.headless?.endsWithRecord)).toEqual([false, true])
   })
 
+  test('that speaks ACP holds sessions with the same arguments, and does runs unless it speaks nothing else', () => {
+    const agents = {
+      both: { command: ['a', 'b'], acp: true, prompt: 'argument', model: ['-m', '{model}'] },
+      only: { command: ['a', 'acp'], acp: 'only' },
+      neither: { command: ['a'] },
+    }
+    const { table } = house(agents)
+    const abilities = Object.keys(agents).map((id) => {
+      const agent = table.find(id)
+      return [id, agent?.headless !== undefined, agent?.live !== undefined]
+    })
+    expect(abilities).toEqual([
+      ['both', true, true],
+      ['only', false, true],
+      ['neither', true, false],
+    ])
+    const command = table
+      .find('both')
+      ?.live?.compose(
+        { cwd: '/w', permissions: 'edit', model: 'm-1' },
+        { conversationId: 'c-1', programPath: '/usr/bin/a' },
+      )
+    expect(command).toEqual({ program: 'a', args: ['b', '-m', 'm-1'], env: {} })
+  })
+
   test('may take the place of a built-in one', () => {
     const { table } = house({ demo: { command: ['my-demo'], title: 'Mine' } })
     expect(table.all().map(({ id }) => id)).toEqual(BUILT_IN)

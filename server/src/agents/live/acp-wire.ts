@@ -1,7 +1,7 @@
 import { client, methods, type AnyMessage } from '@agentclientprotocol/sdk'
 import { fields, type Fields } from '../decoders/record.ts'
 import { AgentGone, type LiveIo } from '../live.ts'
-import { readLines } from './lines.ts'
+import { readLines, tooLong } from './lines.ts'
 
 /** Characters of a line that is no message, kept in its `log` event. */
 const LOG_CHARACTERS = 500
@@ -115,7 +115,7 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
     })
     .connect({ readable, writable })
 
-  readLines(io.output, take, (sizeBytes) => handlers.onLog(`a line of ${sizeBytes} bytes was skipped: too long`)).then(
+  readLines(io.output, take, (sizeBytes) => handlers.onLog(tooLong(sizeBytes))).then(
     () => leave(new AgentGone('the agent has ended')),
     (error: unknown) => leave(new AgentGone('the output of the agent broke', { cause: error })),
   )

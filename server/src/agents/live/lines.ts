@@ -1,6 +1,10 @@
 /** Bytes of one line of a live program at most; a longer one is reported and skipped. */
 export const MAX_LINE_BYTES = 16 * 1024 * 1024
 
+/** What is told of a line that was skipped. */
+export const tooLong = (sizeBytes: number): string =>
+  `a line of ${sizeBytes} bytes was skipped; the limit is ${MAX_LINE_BYTES}`
+
 /**
  * Reads a program's output line by line until it ends; resolves then, and rejects when the stream breaks. Lines are cut on
  * bytes, so a character split between two chunks survives; one over the limit costs no memory beyond it.

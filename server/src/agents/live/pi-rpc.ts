@@ -5,7 +5,7 @@ import { isConversationId } from '../events-format.ts'
 import { failureKind } from '../failures.ts'
 import { createReply } from '../fold.ts'
 import { AgentGone, AgentRefused, type AgentConnection, type LiveHandlers, type LiveIo, type TurnEnd } from '../live.ts'
-import { readLines } from './lines.ts'
+import { readLines, tooLong } from './lines.ts'
 import { openTurn, type OpenTurn } from './turn.ts'
 
 /** Characters of a line that is no record, kept in its `log` event. */
@@ -33,9 +33,7 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
   let end: Extract<AgentEvent, { type: 'agent.end' }> | undefined
   let used = { inputTokens: 0, outputTokens: 0, costUsd: 0, counted: false }
 
-  readLines(io.output, take, (sizeBytes) =>
-    handlers.onEvent({ type: 'log', message: `a line of ${sizeBytes} bytes was skipped: too long` }),
-  ).then(
+  readLines(io.output, take, (sizeBytes) => handlers.onEvent({ type: 'log', message: tooLong(sizeBytes) })).then(
     () => leave(new AgentGone('the agent has ended')),
     (error: unknown) => leave(new AgentGone('the output of the agent broke', { cause: error })),
   )
