@@ -6,6 +6,7 @@ import { ConnectionError, PosternError, ServerError, reasonOf } from './errors.t
 import { createClient, createConfig } from './generated/client/index.ts'
 import { Server } from './generated/sdk.gen.ts'
 import { Requests } from './requests.ts'
+import { Issues } from './issues.ts'
 import { Runs } from './runs.ts'
 import { Sessions } from './sessions.ts'
 import { createTransport, type Logger, type Sending } from './transport.ts'
@@ -57,6 +58,7 @@ export class Postern {
   readonly deliveries: Deliveries
   readonly requests: Requests
   readonly keys: Keys
+  readonly issues: Issues
   readonly #server: Server
   readonly #send: ReturnType<typeof createTransport>
 
@@ -74,6 +76,7 @@ export class Postern {
     this.deliveries = new Deliveries(client)
     this.requests = new Requests(client)
     this.keys = new Keys(client)
+    this.issues = new Issues(client)
     this.#server = new Server({ client })
   }
 

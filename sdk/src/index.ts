@@ -8,6 +8,7 @@ export type { Channels, Deliveries, Keys } from './channels.ts'
 export type { Requests } from './requests.ts'
 export * as hooks from './hooks.ts'
 export type { Knock, KnockOptions } from './hooks.ts'
+export type { Issues } from './issues.ts'
 export type { Logger } from './transport.ts'
 export {
   AuthError,
@@ -35,12 +36,23 @@ export {
   type AgentId,
   type AgentProbe,
   type Capacity,
+  type CreateComment,
+  type CreateIssue,
   type CreateRun,
   type CreateWorkspace,
   type Event,
   type EventPage,
   type EventType,
   type Health,
+  type Issue,
+  type IssueBoard,
+  type IssueComment,
+  type IssueHealth,
+  type IssuePriority,
+  type IssueProblem,
+  type IssueSchedule,
+  type IssueStatus,
+  type IssueSummary,
   type Open,
   type Run,
   type RunOutcome,
@@ -48,8 +60,11 @@ export {
   type RunQuery,
   type RunReason,
   type RunStatus,
+  type SchedulePreview,
   type TaskId,
+  type UpdateIssue,
   type UpdateWorkspace,
+  type When,
   type Workspace,
   type WorkspaceId,
 } from './types.ts'

@@ -146,6 +146,67 @@ export interface RunQuery {
   pageSize?: number
 }
 
+export type IssueStatus = Open<wire.Issue['status']>
+export type IssuePriority = Open<wire.Issue['priority']>
+/** How a schedule goes. */
+export type IssueHealth = Open<wire.Issue['health']>
+
+/** When an issue runs by itself: once, every so often, or by a cron expression in a time zone. */
+export type When = wire.When
+
+interface IssueWords {
+  wsId: WorkspaceId
+  status: IssueStatus
+  priority: IssuePriority
+  agent: AgentId | null
+  health: IssueHealth
+}
+/** An issue as the board lists it. */
+export type IssueSummary = Omit<wire.IssueSummary, keyof IssueWords> & IssueWords
+/** One issue with all its text. */
+export type Issue = Omit<wire.Issue, keyof IssueWords> & IssueWords
+export type IssueComment = wire.IssueComment
+/** A file that could not be read as an issue. */
+export type IssueProblem = Omit<wire.IssueProblem, 'wsId'> & { wsId: WorkspaceId }
+
+/** Issues, and the files that could not be read as one. */
+export interface IssueBoard {
+  issues: IssueSummary[]
+  problems: IssueProblem[]
+}
+
+/** The next fires of an issue, the last one, and how it goes. */
+export interface IssueSchedule extends Omit<wire.IssueSchedule, 'wsId' | 'health' | 'lastFire'> {
+  wsId: WorkspaceId
+  health: IssueHealth
+  /** The last fire; `status` null while its run has not ended. */
+  lastFire:
+    | (Omit<wire.IssueFire, 'taskId' | 'status' | 'reason'> & {
+        taskId: TaskId
+        status: RunStatus | null
+        reason: RunReason | null
+      })
+    | null
+}
+
+export type SchedulePreview = wire.SchedulePreview
+
+/** An issue to write. Everything but the title has a default. */
+export interface CreateIssue extends Omit<wire.CreateIssue, 'agent' | 'status' | 'priority'> {
+  agent?: AgentId
+  status?: IssueStatus
+  priority?: IssuePriority
+}
+
+/** Changes of an issue: what is absent stays, null takes a key out of the file. */
+export interface UpdateIssue extends Omit<wire.UpdateIssue, 'agent' | 'status' | 'priority'> {
+  agent?: AgentId | null
+  status?: IssueStatus
+  priority?: IssuePriority
+}
+
+export type CreateComment = wire.CreateComment
+
 export interface CreateWorkspace extends Omit<wire.CreateWorkspace, 'id' | 'agents' | 'defaultAgent'> {
   id?: WorkspaceId
   agents?: AgentId[]

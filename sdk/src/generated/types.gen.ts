@@ -117,7 +117,7 @@ export type CreateComment = {
      */
     text: string;
     /**
-     * Who says it; default `operator`.
+     * Who says it; default `operator`. A run or session is always named by its id.
      */
     author?: string;
 };

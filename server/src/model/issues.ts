@@ -307,7 +307,10 @@ export const CreateComment = z
     author: z
       .string()
       .regex(/^[\p{L}\p{N}._@-]{1,64}$/u, { error: 'must be 1 to 64 letters, digits or ._@-' })
-      .meta({ description: 'Who says it; default `operator`.', example: 'ada' })
+      .meta({
+        description: 'Who says it; default `operator`. A run or session is always named by its id.',
+        example: 'ada',
+      })
       .optional(),
   })
   .meta({ id: 'CreateComment' })

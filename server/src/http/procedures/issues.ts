@@ -18,6 +18,7 @@ import {
   UpdateIssue,
   When,
 } from '../../model/issues.ts'
+import { callerName } from '../caller.ts'
 import { operation, procedure, router } from '../trpc.ts'
 import { accepted, recorded, START_ERRORS } from './starting.ts'
 
@@ -250,7 +251,12 @@ export const issueProcedures = router({
     .input(CreateComment.extend(issue))
     .output(IssueComment)
     .mutation(async ({ ctx, input: { id: wsId, issueId, ...input } }) => {
-      const { comment, replayed } = await ctx.issues.comment({ wsId, issueId }, input, ctx.idempotency)
+      const { comment, replayed } = await ctx.issues.comment(
+        { wsId, issueId },
+        // A run says who it is by its token, not by what it writes.
+        typeof ctx.caller === 'string' ? input : { ...input, author: callerName(ctx.caller) },
+        ctx.idempotency,
+      )
       ctx.reply.status = 201
       if (replayed) ctx.reply.headers['Idempotency-Replayed'] = 'true'
       return comment
