@@ -70,6 +70,16 @@ describe('the examples', () => {
     expect(ran.stderr).toMatch(/ run\.ended$/m)
   })
 
+  test('TypeScript: writes an issue that runs by itself, watches it fire, and stops it', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace()
+    const ran = await example(server, ['node', 'scheduled-issue.ts', workspace, '1s'])
+    expect(ran).toMatchObject(succeeded)
+    expect(ran.stderr).toMatch(
+      /^wrote \.postern\/issues\/keep-an-eye-on-the-todos\.md, next fire .*Z\ndue .*Z, headless_\w{26} succeeded\nkeep-an-eye-on-the-todos is done, next fire null$/,
+    )
+  })
+
   test('TypeScript: a failed run fails the program', async () => {
     await using server = await startTestServer()
     const workspace = await server.workspace()

@@ -1,10 +1,9 @@
 import { Command, CommanderError, Option } from 'commander'
+import { examples, type Action } from './command.ts'
 import { createContext, type Context, type GlobalOptions } from './context.ts'
 import { EXIT } from './exit.ts'
+import { addIssues } from './issue-commands.ts'
 import { version } from './version.ts'
-
-/** Examples stand first: they are what people look for. */
-const examples = (...lines: string[]): string => `Examples:\n${lines.map((line) => `  $ postern ${line}`).join('\n')}\n`
 
 /** Runs one command line. Resolves with the exit code; everything was written. */
 export async function runCli(args: string[]): Promise<number> {
@@ -84,6 +83,16 @@ function build(done: (code: number) => void): Command {
     ).addHelpText('after', '\nAny unique beginning of an id will do. Flags of the list: postern runs ls --help'),
     action,
   )
+  addIssues(
+    group(
+      'issue',
+      'issues: markdown files that may run by themselves',
+      'issue',
+      'issue new "Pre-market brief" -w ws-news --cron "30 8 * * 1-5" --body -',
+      'issue schedule --preview "0 9 * * 1-5" --timezone Europe/Berlin',
+    ),
+    action,
+  )
   action(program.command('version').description('print the version'), (context) => {
     context.screen.print(version)
     return Promise.resolve(EXIT.ok)
@@ -94,8 +103,6 @@ function build(done: (code: number) => void): Command {
     each.exitOverride()
   return program
 }
-
-type Action = <T extends unknown[]>(command: Command, run: (context: Context, ...rest: T) => Promise<number>) => Command
 
 function addServer(program: Command, action: Action): void {
   action(

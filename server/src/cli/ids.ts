@@ -38,7 +38,8 @@ export async function resolveWorkspace(postern: Postern, given: string): Promise
   return exact ?? theOnly(found, given, 'workspaces') ?? (prefix as WorkspaceId)
 }
 
-function theOnly<Id extends string>(found: Id[], given: string, what: string): Id | undefined {
+/** The only one found, if there is one. @throws CliExit 2 when there are several (they are listed) */
+export function theOnly<Id extends string>(found: Id[], given: string, what: string): Id | undefined {
   if (found.length < 2) return found[0]
   const listed = found.slice(0, LISTED).map((id) => `  ${id}`)
   const more = found.length > LISTED ? [`  and ${found.length - LISTED} more`] : []

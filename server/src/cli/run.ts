@@ -67,7 +67,13 @@ function parsePairs(pairs: string[]): Record<string, string> {
   )
 }
 
-async function waitForRun(context: Context, postern: Postern, taskId: TaskId, deadline?: string): Promise<number> {
+/** Waits for the end of a run and prints its reply; Ctrl-C leaves and the run goes on. */
+export async function waitForRun(
+  context: Context,
+  postern: Postern,
+  taskId: TaskId,
+  deadline?: string,
+): Promise<number> {
   const { screen, options } = context
   return await untilLeft(context, taskId, deadline, async (signal) => {
     const progress = screen.showsProgress ? showProgress(postern, taskId, signal) : undefined

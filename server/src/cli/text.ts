@@ -63,6 +63,9 @@ const SIGNS: Record<string, [string, Style]> = {
   timed_out: ['✗', 'red'],
   canceled: ['✗', 'yellow'],
   interrupted: ['✗', 'yellow'],
+  todo: ['○', 'gray'],
+  in_progress: ['●', 'cyan'],
+  done: ['✓', 'green'],
 }
 
 /** A status as a sign and its word, never colour alone. */

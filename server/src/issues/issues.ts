@@ -52,7 +52,14 @@ export function createIssues(deps: IssuesDeps): Issues & {
     reportFailure,
     onError,
   })
-  const scheduler = createScheduler({ rows, fires, clock, onError })
+  const scheduler = createScheduler({
+    rows,
+    fires,
+    clock,
+    revisionOf: async (ref) => (await library.load(ref).catch(() => undefined))?.revision,
+    reread: async (wsId) => void (await library.look(wsId)),
+    onError,
+  })
   const library = createLibrary({
     workspaces,
     clock,

@@ -12,6 +12,9 @@ export const LONGEST_SLEEP_MS = 30_000
 /** Milliseconds after which a due time that nobody saw counts as missed, and `catchUp` decides. */
 export const LATE_MS = 60_000
 
+/** Milliseconds before a file that could not be made out is looked at again. */
+const REREAD_MS = 1_000
+
 export const keyOf = ({ wsId, issueId }: IssueRef): string => `${wsId}/${issueId}`
 
 interface Entry {
@@ -33,9 +36,13 @@ export function createScheduler(deps: {
   rows: Table<FireRow>
   fires: Fires
   clock: Clock
+  /** The revision of the file now; undefined: it is gone, or broken. */
+  revisionOf(ref: IssueRef): Promise<string | undefined>
+  /** Reads the files of a workspace again; `shelve` is called with what they say. */
+  reread(wsId: string): Promise<void>
   onError(message: string, error: unknown): void
 }) {
-  const { rows, fires, clock, onError } = deps
+  const { rows, fires, clock, revisionOf, reread, onError } = deps
   const entries = new Map<string, Entry>()
   let wake = new AbortController()
   const working = new Set<Promise<void>>()
@@ -77,8 +84,13 @@ export function createScheduler(deps: {
   }
 
   async function settle(entry: Entry): Promise<void> {
-    const { loaded, when } = entry
-    const { row } = entry
+    const { loaded, when, row } = entry
+    if ((await revisionOf(loaded)) !== loaded.revision) {
+      // Somebody wrote to it, and the watch has not told us yet: what the file says now is what counts.
+      await reread(loaded.wsId)
+      if (entry.loaded === loaded) entry.retryAt = clock.monotonic() + REREAD_MS
+      return
+    }
     const now = clock.now()
     const dueAt = row.waiting ? Date.parse(row.waiting.dueAt) : latestDue(when, Date.parse(row.settledUntil), now)
     if (dueAt === null) return plan(entry)
