@@ -14,9 +14,10 @@ import {
 import { fingerprintOf, type Claims } from '../store/claims.ts'
 import { decodeCursor, encodeCursor } from '../store/cursor.ts'
 import type { Workspaces } from '../workspaces/types.ts'
-import { createActor, gone, type Actor, type ActorDeps } from './actor.ts'
+import { createActor, type Actor, type ActorDeps } from './actor.ts'
 import { createPlaces } from './places.ts'
 import type { Sessions } from './types.ts'
+import { gone } from './why.ts'
 
 /** Milliseconds that stopping the server waits for its sessions. */
 const STOP_WAIT_MS = 6_500

@@ -1,0 +1,291 @@
+import type { AgentConnection, TurnEnd } from '../agents/live.ts'
+import { isoTime, newId, type Clock } from '../clock.ts'
+import type { NewEvent, Usage } from '../model.ts'
+import type { DeliveryRow, InputMode } from '../model/sessions.ts'
+import type { Claim } from '../store/claims.ts'
+import type { Table } from '../store/table.ts'
+import { handOver, type HandOver } from './hand-over.ts'
+import { createLine } from './line.ts'
+import { cannotSteer, revoked } from './why.ts'
+
+/** Milliseconds before a record that could not be written is tried again. */
+const RETRY_MS = 500
+/** Hand-overs of one message: the second, after one that was cut off, is marked; there is no third. */
+const MAX_ATTEMPTS = 2
+
+/** A message that passed every check but those of the session. */
+export interface NewMessage {
+  message: string
+  from: string | null
+  mode: InputMode
+  grantId: string | null
+  label: string | null
+  claim?: Claim | undefined
+}
+
+/** The turn at work. */
+export interface AtWork extends HandOver {
+  readonly deliveryId: string
+  usage: Usage
+  /** Settles once the end of the turn was dealt with; stays pending when its process ends first. */
+  readonly over: Promise<void>
+}
+
+/** The agent of a session, as its messages see it. */
+export interface Receiver {
+  readonly agent: string
+  /** Of the live agent; undefined without one. */
+  readonly connection: AgentConnection | undefined
+  readonly canSteer: boolean
+  /** True when it takes a message at once. */
+  readonly isIdle: boolean
+  /** @throws DomainError `session_ended`, `draining` */
+  assertOpen(): void
+  isOpen(): boolean
+  /** A message is on its way to it. */
+  begin(): void
+  /** It is free again; nothing happens when it is gone. */
+  rest(): void
+  /** Messages wait, and it may be without a process. */
+  wake(): void
+  /** A turn has ended, and what it used. */
+  turnEnded(usage: Usage): void
+  /** Ends the turn at work, unless it is that of this message. */
+  interrupt(by: string): void
+}
+
+/** The messages for one session: they come in, wait in a line, and are handed over one after another. */
+export interface Mailbox {
+  /** Messages that wait. */
+  readonly size: number
+  readonly atWork: AtWork | undefined
+  /** A hand-over that is being prepared or made; settles when it is through. */
+  readonly handing: Promise<unknown> | undefined
+  /** On disk when it resolves. @throws DomainError `session_ended`, `draining`, `buffer_full`, `steer_not_supported`, `forbidden`, `storage_unavailable` */
+  accept(message: NewMessage): Promise<DeliveryRow>
+  /** Hands the next one over if the agent is free. */
+  pump(): void
+  /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`. */
+  cutOff(detail: string): Promise<void>
+  /** Fails everything that waits. What cannot be written now is failed by the next start. */
+  failAll(reason: string): Promise<void>
+  /** Fails what came through a grant, and waits for what is being handed over. */
+  revoke(grantId: string): Promise<void>
+}
+
+/** See `Mailbox`. Source: docs/security.md 3.2; decision 0019. */
+export function createMailbox(
+  deps: {
+    sessionId: string
+    deliveries: Table<DeliveryRow>
+    clock: Clock
+    log(event: NewEvent): unknown
+    giveUp: AbortSignal
+    /** False: the grant was revoked, nothing of it may be handed over any more. Decides at once. */
+    mayHandOver(grantId: string): boolean
+    onError(message: string, error: unknown): void
+  },
+  receiver: Receiver,
+  left: DeliveryRow[],
+): Mailbox {
+  const { sessionId, deliveries, clock, log, giveUp } = deps
+  const line = createLine(left)
+  /** Accepted and not yet on disk. */
+  const unwritten = new Set<string>()
+  let handing: Promise<unknown> | undefined
+  let atWork: AtWork | undefined
+
+  async function accept({ claim, ...message }: NewMessage): Promise<DeliveryRow> {
+    receiver.assertOpen()
+    if (message.mode === 'steer' && receiver.connection && !receiver.canSteer) throw cannotSteer(receiver.agent)
+    const isSteered = message.mode === 'steer' && atWork !== undefined
+    const isDirect = !isSteered && receiver.isIdle && line.size === 0 && handing === undefined
+    const accepted: DeliveryRow = {
+      id: claim?.recordId ?? newId('dlv', clock),
+      sessionId,
+      ...message,
+      status: isDirect ? 'injecting' : 'accepted',
+      reason: null,
+      possibleDuplicate: false,
+      createdAt: isoTime(clock.now()),
+      deliveredAt: null,
+      confirmedAt: null,
+      endedAt: null,
+      order: line.place(message.mode === 'interrupt' ? 'front' : 'end'),
+      answeredAs: 'buffered',
+      attempts: isDirect ? 1 : 0,
+    }
+    // From the look at the session to here nothing awaits: a place in the line is found and taken in one step.
+    line.take(accepted)
+    unwritten.add(accepted.id)
+    const written = write(accepted, claim)
+    if (isDirect) return await tracked(direct(accepted, written))
+    await written.finally(pump)
+    if (isSteered) return await steer(accepted)
+    if (message.mode === 'interrupt') receiver.interrupt(accepted.id)
+    return accepted
+  }
+
+  async function write(accepted: DeliveryRow, claim: Claim | undefined): Promise<void> {
+    try {
+      await claim?.commit(accepted.id)
+      if (accepted.grantId !== null && !deps.mayHandOver(accepted.grantId)) throw revoked()
+      receiver.assertOpen()
+      await deliveries.insert(accepted)
+    } catch (error) {
+      line.remove(accepted.id)
+      throw error
+    } finally {
+      unwritten.delete(accepted.id)
+    }
+    const { id: deliveryId, grantId, label, from, message: text, mode } = accepted
+    void log({ type: 'input.accepted', deliveryId, grantId, label, from, mode, text })
+  }
+
+  /** To an idle agent: that it is accepted and that it is about to be handed over are one record. */
+  async function direct(accepted: DeliveryRow, written: Promise<void>): Promise<DeliveryRow> {
+    receiver.begin()
+    try {
+      await written
+    } catch (error) {
+      receiver.rest()
+      throw error
+    }
+    return await inject(accepted, true)
+  }
+
+  /** Into the turn at work; where that fails it waits like any other. */
+  async function steer(accepted: DeliveryRow): Promise<DeliveryRow> {
+    const { connection } = receiver
+    if (!connection || !atWork) return accepted // the turn is over: it waits like any other
+    const injecting = await deliveries.update(accepted.id, { status: 'injecting', attempts: 1 }, { status: 'accepted' })
+    if (!injecting) return accepted
+    line.remove(accepted.id)
+    try {
+      await connection.steer(accepted.from === null ? accepted.message : `[${accepted.from}] ${accepted.message}`)
+    } catch (error) {
+      void log({ type: 'log', message: `could not steer: ${(error as Error).message}`, deliveryId: accepted.id })
+      const back = await deliveries.update(accepted.id, { status: 'accepted', attempts: 0, mode: 'queue' })
+      line.putBack(back ?? accepted)
+      pump()
+      return back ?? accepted
+    }
+    const at = isoTime(clock.now())
+    const patch = { status: 'confirmed' as const, deliveredAt: at, confirmedAt: at, endedAt: at }
+    const steered = await deliveries.update(accepted.id, { ...patch, answeredAs: 'delivered' })
+    void log({ type: 'input.delivered', deliveryId: accepted.id, possibleDuplicate: false, mode: 'steer' })
+    return steered ?? accepted
+  }
+
+  function tracked<T>(work: Promise<T>): Promise<T> {
+    const mine = work
+      .then(
+        () => undefined,
+        () => undefined,
+      )
+      .then(() => {
+        if (handing === mine) handing = undefined
+        pump()
+      })
+    handing = mine
+    return work
+  }
+
+  function pump(): void {
+    const next = line.first()
+    if (!next || !receiver.isOpen() || handing || unwritten.has(next.id)) return
+    if (receiver.isIdle) void tracked(take(next))
+    else receiver.wake()
+  }
+
+  async function take(next: DeliveryRow): Promise<void> {
+    if (next.grantId !== null && !deps.mayHandOver(next.grantId)) return await fail(next, 'grant_revoked')
+    receiver.begin()
+    const attempts = next.attempts + 1
+    const patch = { status: 'injecting' as const, attempts, possibleDuplicate: attempts > 1 }
+    try {
+      const injecting = await deliveries.update(next.id, patch, { status: next.status })
+      if (injecting) return void (await inject(injecting, false))
+      line.remove(next.id) // it was failed meanwhile
+    } catch {
+      await clock.sleep(RETRY_MS, giveUp).catch(() => undefined) // the disk is full: it keeps its place
+    }
+    receiver.rest()
+  }
+
+  /** Resolves when the message was written whole, or its sender has waited long enough. */
+  async function inject(injecting: DeliveryRow, isAwaited: boolean): Promise<DeliveryRow> {
+    line.remove(injecting.id)
+    const { connection } = receiver
+    if (!connection) {
+      // The agent died in this moment: nothing was handed over, and that is written down.
+      const patch = { status: 'accepted' as const, attempts: injecting.attempts - 1 }
+      const back = (await deliveries.update(injecting.id, patch).catch(() => undefined)) ?? injecting
+      line.putBack(back)
+      return back
+    }
+    const made = handOver({ deliveries, clock, log, giveUp }, connection, injecting, isAwaited)
+    const usage: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
+    const over = Promise.withResolvers<void>()
+    const mine: AtWork = Object.assign(made, { deliveryId: injecting.id, usage, over: over.promise })
+    atWork = mine
+    made.turn.ended.then(
+      (end) => void turnEnded(mine, end).then(over.resolve),
+      () => undefined, // the end of the process tells
+    )
+    return await made.answered
+  }
+
+  async function turnEnded(mine: AtWork, end: TurnEnd): Promise<void> {
+    const { id: deliveryId } = await mine.settled()
+    if (atWork !== mine) return
+    atWork = undefined
+    const { status, text, error } = end
+    void log({ type: 'turn.ended', deliveryId, status, text, ...(error && { error }), usage: mine.usage })
+    receiver.turnEnded(mine.usage)
+    pump()
+  }
+
+  async function fail(failed: DeliveryRow, reason: string): Promise<void> {
+    line.remove(failed.id)
+    const patch = { status: 'failed' as const, reason, endedAt: isoTime(clock.now()) }
+    await deliveries.update(failed.id, patch, { status: failed.status })
+    void log({ type: 'input.failed', deliveryId: failed.id, reason })
+  }
+
+  return {
+    get size() {
+      return line.size
+    },
+    get atWork() {
+      return atWork
+    },
+    get handing() {
+      return handing
+    },
+    accept,
+    pump,
+    async cutOff(detail) {
+      const cut = atWork
+      atWork = undefined
+      await handing
+      if (!cut) return
+      const last = await cut.settled()
+      const error = { kind: 'agent', message: detail }
+      void log({ type: 'turn.ended', deliveryId: last.id, status: 'failed', text: '', error, usage: cut.usage })
+      if (last.status === 'confirmed' || last.endedAt !== null) return
+      if (last.attempts < MAX_ATTEMPTS) return line.putBack(last)
+      const patch = { status: 'uncertain' as const, endedAt: isoTime(clock.now()) }
+      await deliveries.update(last.id, patch).catch((failed: unknown) => deps.onError(`delivery ${last.id}`, failed))
+      void log({ type: 'input.uncertain', deliveryId: last.id })
+    },
+    async failAll(reason) {
+      for (const waiting of line.rows()) await fail(waiting, reason).catch(() => undefined)
+    },
+    async revoke(grantId) {
+      const failed = line.rows().filter((waiting) => waiting.grantId === grantId && !unwritten.has(waiting.id))
+      await Promise.all(failed.map((waiting) => fail(waiting, 'grant_revoked').catch(() => undefined)))
+      await handing // what was begun before is through before the answer
+    },
+  }
+}
