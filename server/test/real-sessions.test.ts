@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, realpath } from 'node:fs/promises'
+import { mkdir, readFile, realpath, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { DEFINITIONS } from '../src/agents/adapters.ts'
@@ -8,13 +8,15 @@ import { programAgent } from '../src/agents/definition.ts'
 import type { LiveTask } from '../src/agents/live.ts'
 import { systemClock } from '../src/clock.ts'
 import { census } from '../src/process/census.ts'
+import { startTestServer } from './harness.ts'
 import { liveProgram } from './live-program.ts'
 import { adapterOf, AGENTS, programOf, required, scriptedModel, TEST_MS } from './real-programs.ts'
+import * as sessions from './session-client.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
 /**
  * Live connections to the real programs, against a scripted model on loopback; skipped without them, as
- * `real-agents.test.ts`. The program is started as composed, and nothing else: no server, no supervision.
+ * `real-agents.test.ts`. All but the last start the program as composed, and nothing else: no server, no supervision.
  */
 describe.each(DEFINITIONS)('the real $id, live', { timeout: TEST_MS }, (definition) => {
   const { id } = definition
@@ -134,5 +136,34 @@ describe.each(DEFINITIONS)('the real $id, live', { timeout: TEST_MS }, (definiti
     await eventually(() => agent.types().includes('tool.started'))
     await agent.connection.steer('FAKE: say steered')
     expect(await turn.ended).toMatchObject({ status: 'completed', text: 'steered' })
+  })
+
+  test.skipIf(!isThere)('holds a session of the server, is interrupted, and leaves no process behind', async () => {
+    await using directory = await temporaryDirectory()
+    await using model = await scriptedModel()
+    const [home, programs] = [join(directory.path, 'home'), join(directory.path, 'bin')]
+    await mkdir(home)
+    await mkdir(programs) // entries named node_modules/.bin are never searched
+    await symlink(programOf(id), join(programs, definition.program))
+    if (adapter !== undefined) await symlink(program, join(programs, adapter))
+    const prepared = await AGENTS[id]?.(home, model.url, 'sk-fake')
+    const path = `${programs}:${dirname(process.execPath)}:${process.env['PATH']}`
+    await using server = await startTestServer({ environment: { HOME: home, ...prepared?.environment, PATH: path } })
+    const wsId = await server.workspace({ agents: [id], permissions: 'full' })
+    const chosen = definition.session.args.includes(':model') && prepared?.model ? { model: prepared.model } : {}
+    const opened = await sessions.open(server, { wsId, agent: id, prompt: 'FAKE: say first', ...chosen })
+    await eventually(async () => (await sessions.replies(server, opened.id)).length === 1)
+    await sessions.inState(server, opened.id, 'idle')
+    const sent = await sessions.send(server, opened.id, 'FAKE: bash sleep 600 ;; say never')
+    expect(sent).toMatchObject({ status: 200, body: { status: 'delivered' } })
+    await sessions.confirmed(server, opened.id, sent.body.deliveryId)
+    const types = async () => (await sessions.events(server, opened.id)).map(({ type }) => type)
+    await eventually(async () => (await types()).includes('tool.started'))
+    await server.call('POST', `/api/sessions/${opened.id}/interrupt`, undefined, { token: true })
+    await sessions.inState(server, opened.id, 'idle')
+    const ended = await server.call('POST', `/api/sessions/${opened.id}/end`, undefined, { token: true })
+    expect(ended, ended.text).toMatchObject({ status: 200, body: { state: 'ended', reason: 'ended_by_caller' } })
+    expect(await sessions.replies(server, opened.id)).toContain('first')
+    expect(sessions.processesOf(opened.id)).toEqual([]) // also what codex forgets when it is canceled
   })
 })
