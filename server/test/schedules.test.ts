@@ -255,6 +255,20 @@ describe('a fire happens once', () => {
   })
 })
 
+test('a clock that was years ahead does not silence a schedule once it is put right', async () => {
+  await using at = await stage({}, Date.parse('2030-01-01T00:00:00Z'))
+  await at.write('tick', 'when: { kind: every, every: 1h }')
+  await at.look()
+  at.clock.passTo(Date.parse('2030-01-01T01:00:00Z'))
+  await at.fired('tick', '2030-01-01T01:00:00.000Z')
+  at.clock.suspend(Date.parse('2026-11-20T09:30:00Z') - at.clock.now())
+  at.clock.pass(30 * SECOND)
+  await eventually(async () => (await at.schedule('tick')).nextFires[0] === '2026-11-20T10:00:00.000Z')
+  at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+  await at.fired('tick', '2026-11-20T10:00:00.000Z')
+  expect(await at.runs('tick')).toHaveLength(2)
+})
+
 describe('after downtime', () => {
   test.each([
     ['once', ['2026-11-20T14:00:00.000Z']],

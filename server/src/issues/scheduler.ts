@@ -79,12 +79,23 @@ export function createScheduler(deps: {
 
   /** Milliseconds until the entry wants something; not positive: now. */
   function until(entry: Entry): number {
-    if (entry.busy || entry.next === null) return Infinity
+    if (entry.busy) return Infinity
+    if (isAhead(entry.row)) return 0
+    if (entry.next === null) return Infinity
     return entry.retryAt === undefined ? entry.next - clock.now() : entry.retryAt - clock.monotonic()
   }
 
+  /** The wall clock was set back by more than a little: what was settled under the wrong one is yet to come. */
+  const isAhead = ({ settledUntil }: FireRow): boolean => Date.parse(settledUntil) > clock.now() + LATE_MS
+
   async function settle(entry: Entry): Promise<void> {
     const { loaded, when, row } = entry
+    if (isAhead(row)) {
+      // Whatever fired already is known by its claim.
+      const settledUntil = isoTime(clock.now())
+      entry.row = (await rows.update(row.id, { settledUntil, waiting: null }, { schedule: row.schedule })) ?? entry.row
+      return plan(entry)
+    }
     if ((await revisionOf(loaded)) !== loaded.revision) {
       // Somebody wrote to it, and the watch has not told us yet: what the file says now is what counts.
       await reread(loaded.wsId)
