@@ -14,6 +14,7 @@ import {
   startWithSession,
   untilState,
 } from './channels.ts'
+import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer } from './harness.ts'
 import { rawJson } from './raw-http.ts'
 import { temporaryDirectory } from './temporary.ts'
@@ -208,6 +209,30 @@ test('I13: what was refused leaves its key free', async () => {
     break
   }
   expect(await deliveriesOf(server, grantId)).toHaveLength(first.length + 1)
+})
+
+test('I13, D3: on a disk that takes nothing a knock is refused with 503, nothing of it is kept, and the same key works later', async () => {
+  const faulty = faultyDisk()
+  await using made = await startWithSession({ disk: faulty.disk })
+  const { server, sessionId } = made
+  const { token, grantId } = await mint(server, { sessionId })
+  faulty.onCall = (name) => {
+    if (name === 'write') throw diskError('ENOSPC')
+    return undefined
+  }
+  for (const body of [{ message: 'x', idempotency_key: 'k' }, { message: 'without a key' }]) {
+    const answer = await knock(server, token, body)
+    expect([answer.status, answer.body.code]).toEqual([503, 'storage_unavailable'])
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
+  }
+  const revoking = await server.call<{ code: string }>('DELETE', `/api/channels/${grantId}`, undefined, { token: true })
+  expect([revoking.status, revoking.body.code]).toEqual([503, 'storage_unavailable'])
+  expect(await deliveriesOf(server, grantId)).toEqual([])
+  faulty.onCall = undefined
+  await untilState(server, sessionId, 'idle')
+  expect((await knock(server, token, { message: 'x', idempotency_key: 'k' })).status).toBe(200)
+  await settled(server, grantId)
+  expect(await handedOver(server, sessionId)).toHaveLength(1)
 })
 
 test('keys are kept as hashes', async () => {
