@@ -146,6 +146,16 @@ const COMMANDS: Record<string, Command> = {
   },
 }
 
+/** Postern's envelope around what came from outside; its mark tells its end from one that a sender wrote. */
+const ENVELOPE = /^<postern-hook ([^\n]*) n="([0-9a-f]{16})">\n[^\n]*\n(.*)\n<\/postern-hook n="\2">$/s
+
+/** What it was told, as it repeats it. */
+function received(prompt: string): string {
+  const [, attributes = '', , message = prompt] = ENVELOPE.exec(prompt) ?? []
+  const again = attributes.includes('possible-duplicate="true"') ? ', perhaps for the second time' : ''
+  return `${JSON.stringify(message)}${again}`
+}
+
 /**
  * One turn: slash commands, one a line, or any text. Rejects only when the stage's signal aborts.
  *
@@ -159,7 +169,7 @@ export async function runTurn(prompt: string, stage: Stage): Promise<Ending> {
     .filter(Boolean)
   if (lines.length === 0 || !lines.every((line) => line.startsWith('/'))) {
     if (stage.kind === 'headless') await lookAround(stage)
-    else stage.say(`I received ${JSON.stringify(prompt)}. ${NO_MODEL}`)
+    else stage.say(`I received ${received(prompt)}. ${NO_MODEL}`)
   } else {
     for (const line of lines) await runCommand(line, stage, ending)
     stage.say(NO_MODEL)
