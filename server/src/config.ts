@@ -9,6 +9,9 @@ const cidr = z
   .string()
   .refine((text) => ipaddr.isValidCIDR(text) || ipaddr.isValid(text), { error: 'not an address or CIDR range' })
 
+/** A hundred years: what is longer is a slip, and at some point no date any more. */
+const MAX_TTL_SECONDS = 3_155_760_000
+
 /** `config.json` under the data directory. Unknown keys are refused by name. Source: docs/contract.md 2. */
 export const ConfigFile = z.strictObject({
   agents: z.record(AgentId, CommandAgentConfig).default({}),
@@ -17,8 +20,8 @@ export const ConfigFile = z.strictObject({
   maxSessions: z.int().min(1).max(1_000).default(8),
   channels: z
     .strictObject({
-      defaultTtlSeconds: z.int().min(1).default(604_800),
-      maxTtlSeconds: z.int().min(1).default(31_622_400),
+      defaultTtlSeconds: z.int().min(1).max(MAX_TTL_SECONDS).default(604_800),
+      maxTtlSeconds: z.int().min(1).max(MAX_TTL_SECONDS).default(31_622_400),
     })
     .prefault({}),
   publicUrl: z.url({ protocol: /^https?$/ }).optional(),

@@ -70,6 +70,19 @@ describe('minting', () => {
     expect([over.status, over.body.detail]).toEqual([400, 'ttlSeconds: 121 seconds; the limit is 120'])
   })
 
+  test('a hundred years is the longest time an operator can allow', async () => {
+    const longest = 3_155_760_000
+    await using made = await startWithSession({ config: { channels: { maxTtlSeconds: longest } } })
+    const { expiresAt } = await mint(made.server, { sessionId: made.sessionId, ttlSeconds: longest })
+    expect(new Date(expiresAt).getUTCFullYear()).toBeGreaterThan(2_100)
+    await using directory = await temporaryDirectory()
+    const config = { channels: { maxTtlSeconds: longest + 1 } }
+    await expect(startTestServer({ dataDir: directory.path, config })).rejects.toMatchObject({
+      name: 'ConfigError',
+      message: expect.stringContaining('channels.maxTtlSeconds') as string,
+    })
+  })
+
   test('another verb is refused with those that exist', async () => {
     await using made = await startWithSession()
     const { server, sessionId } = made
