@@ -24,6 +24,7 @@ export type RunReason = Open<
   | 'agent_not_found'
   | 'agent_not_startable'
   | 'workspace_moved'
+  | 'credential_not_found'
   | 'worktree_failed'
   | 'resume_mismatch'
   | 'timeout'

@@ -111,6 +111,7 @@ export type RunReason =
   | 'agent_not_found'
   | 'agent_not_startable'
   | 'workspace_moved'
+  | 'credential_not_found'
   | 'worktree_failed'
   | 'resume_mismatch'
   | 'timeout'

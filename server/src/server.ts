@@ -10,6 +10,7 @@ import type { Config } from './config.ts'
 import { openCredentials } from './credentials/credentials.ts'
 import { createDispatch } from './dispatch/local.ts'
 import { createEventLog } from './events/event-log.ts'
+import { createRedactor, type Redactor } from './events/redactor.ts'
 import { createHttp } from './http/app.ts'
 import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
 import { createIssues } from './issues/issues.ts'
@@ -60,6 +61,13 @@ export interface RunningServer {
   stop(): Promise<void>
 }
 
+/** A run or session that says something; neither: the operator. */
+interface Speaker {
+  wsId: string | null
+  taskId: string | null
+  sessionId: string | null
+}
+
 /** What the environment of an agent's process depends on. */
 interface AgentProcess {
   taskId: string
@@ -69,6 +77,8 @@ interface AgentProcess {
   temporary: string
   /** Its key to the server. */
   token?: string
+  /** What its credentials give it. */
+  credentials?: Record<string, string>
 }
 
 /**
@@ -143,6 +153,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       agentIds: () => agents.all().map(({ id }) => id),
       onTrouble: (message) => onTrouble(message),
     })
+    const redactorFor = async ({ wsId, taskId, sessionId }: Speaker): Promise<Redactor> => {
+      const session = sessionId === null ? undefined : await store.sessions.get(sessionId)
+      const agent = (session ?? (taskId === null ? undefined : await store.runs.get(taskId)))?.agent
+      const names = session?.credentials ?? (wsId === null ? undefined : await store.workspaces.get(wsId))?.credentials
+      return createRedactor(agent === undefined ? [] : await credentials.valuesFor(names ?? [], agent))
+    }
     const git = createGit({ environment, binDirectory })
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
     const dispatch = createDispatch(config)
@@ -155,6 +171,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       disk,
       clock,
       directory: inboxDirectory,
+      clean: async (origin) => (await redactorFor(origin)).text,
       roots: async ({ wsId, taskId }) => {
         if (wsId === null) return []
         const own = taskId === null ? undefined : await realpath(worktreePath(taskId)).catch(() => undefined)
@@ -169,6 +186,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         }),
     })
     const recovered = await recoverRuns({
+      redactorFor: ({ wsId, id }) => redactorFor({ wsId, taskId: id, sessionId: null }),
       pushedBy,
       runs: store.runs,
       events,
@@ -205,11 +223,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     let url = ''
     const turns = createTurns({ clock })
     const processTokens = createProcessTokens()
-    const environmentOf = ({ taskId, wsId, command, temporary, token }: AgentProcess) =>
+    const environmentOf = ({ taskId, wsId, command, temporary, token, credentials: given = {} }: AgentProcess) =>
       agentEnvironment({
         server: environment,
         adapter: command.env,
         pass: command.passEnv ?? [],
+        credentials: given,
         own: {
           POSTERN_URL: url,
           POSTERN_RUN_ID: taskId,
@@ -233,6 +252,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       turns,
       environment: environmentOf,
       mintToken: processTokens.mint,
+      openCredentials: (names, agentId) => credentials.open(names, agentId),
       pushedBy,
       runDirectory,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
@@ -276,6 +296,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       findProgram: locate,
       environment: ({ id, ...process }) => environmentOf({ taskId: id, ...process }),
       mintToken: processTokens.mint,
+      openCredentials: (names, agentId) => credentials.open(names, agentId),
       hasLog: (id) => isFile(join(sessionDirectory(id), 'events.ndjson')),
       mayHandOver: (grantId) => !grants.isRevoked(grantId),
       async ask({ session: { id: sessionId, wsId, agent }, ask }, signal) {

@@ -174,6 +174,12 @@ export async function openCredentials(deps: {
       return given
     },
 
+    async valuesFor(names, agent) {
+      const rows = await Promise.all(names.map((name) => table.get(name)))
+      const mine = rows.filter((row) => row && (row.agents.length === 0 || row.agents.includes(agent)))
+      return mine.flatMap((row) => Object.values((row && variablesOf(row)) ?? {}))
+    },
+
     async check(names) {
       const known = (await table.list({ order: 'oldest' })).map(({ id }) => id)
       const unknown = names.find((name) => !known.includes(name))

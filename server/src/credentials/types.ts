@@ -39,6 +39,8 @@ export interface CredentialKeeper extends Credentials {
    * was to be given
    */
   open(names: readonly string[], agent: string): Promise<Given>
+  /** Values of those that can be opened, to take them out of what an agent has said. */
+  valuesFor(names: readonly string[], agent: string): Promise<string[]>
   /** @throws DomainError `unknown_credential` for a name that no credential has */
   check(names: readonly string[]): Promise<void>
   /** Seals everything with the current key; on disk when it resolves. What cannot be opened stays as it is. */

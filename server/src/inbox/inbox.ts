@@ -41,6 +41,8 @@ export interface InboxDeps<Reply> {
   directory: string
   /** Real directories whose files an entry of this origin may carry. @throws DomainError `workspace_not_found` */
   roots(origin: InboxOrigin): Promise<string[]>
+  /** Takes out of a text what whoever pushes it was given in secret. */
+  clean(origin: InboxOrigin): Promise<(text: string) => string>
   /** Starts a run that continues the conversation of the run `resume`. */
   continueRun(reply: {
     wsId: string
@@ -100,7 +102,9 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     const known = claim?.recordId === undefined ? undefined : await table.get(claim.recordId)
     if (known) return { entry: await view({ ...known, readAt: null }), replayed: true }
     const id = claim?.recordId ?? newId('inb', clock)
-    const row = await store(id, input, origin)
+    const clean = await deps.clean(origin)
+    const body = input.body === undefined ? {} : { body: clean(input.body) }
+    const row = await store(id, { ...input, title: clean(input.title), ...body }, origin)
     await claim?.commit(id)
     const isMine = await table.insert(row)
     if (isMine) await note({ type: 'inbox.pushed', ...summaryOf(row) })

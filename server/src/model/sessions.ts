@@ -40,6 +40,7 @@ export type SessionReason =
   | 'not_resumable'
   | 'resume_mismatch'
   | 'workspace_moved'
+  | 'credential_not_found'
   | 'workspace_removed'
   | 'output_limit'
   | 'process_limit'

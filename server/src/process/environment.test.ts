@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { agentEnvironment, maySet } from './environment.ts'
+import { agentEnvironment, mayGive, maySet } from './environment.ts'
 
 const own = { POSTERN_URL: 'http://127.0.0.1:1', POSTERN_RUN_ID: 'headless_1', POSTERN_WORKSPACE_ID: 'ws-a' }
 const never = (
@@ -47,6 +47,23 @@ test('the keys that an agent asks for pass where they are set, those of another 
   expect(agentEnvironment({ server, adapter: {}, pass, own, binDirectory: '/b' })).toEqual(expected)
   const adapter = { ANTHROPIC_API_KEY: 'of-the-adapter' }
   expect(agentEnvironment({ server, adapter, pass, own, binDirectory: '/b' })).toEqual({ ...expected, ...adapter })
+})
+
+test('a credential wins over what passes and what the adapter sets, never over what is ours', () => {
+  const server = { ANTHROPIC_API_KEY: 'of-the-server', LANG: 'C', HOME: '/home/me' }
+  const credentials = {
+    ANTHROPIC_API_KEY: 'mine',
+    LANG: 'de',
+    MODE: 'b',
+    POSTERN_URL: 'x',
+    PATH: '/x',
+    LD_PRELOAD: 'x',
+  }
+  const pass = ['ANTHROPIC_API_KEY']
+  const found = agentEnvironment({ server, adapter: { MODE: 'a' }, pass, credentials, own, binDirectory: '/b' })
+  const given = { HOME: '/home/me', ANTHROPIC_API_KEY: 'mine', LANG: 'de', MODE: 'b' }
+  expect(found).toEqual({ ...given, TERM: 'dumb', PATH: '/b', ...own })
+  for (const name of ['TERM', 'TMPDIR', 'PATH', 'POSTERN_URL']) expect([name, mayGive(name)]).toEqual([name, false])
 })
 
 test('locale, proxies and homes pass; the adapter wins over them', () => {

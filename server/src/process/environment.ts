@@ -37,7 +37,7 @@ export interface OwnVariables {
 
 /**
  * The environment of an agent: an allow-list of the server's, what this adapter asks for of the server's, the adapter's own
- * variables, ours. `PATH` begins with
+ * variables, those of its credentials, ours; what is named later wins. `PATH` begins with
  * `binDirectory` and keeps absolute entries only. Adapter variables that nobody may set are dropped.
  */
 export function agentEnvironment(options: {
@@ -45,10 +45,12 @@ export function agentEnvironment(options: {
   adapter: Record<string, string>
   /** Names that pass as well where they are set: the keys of this agent. */
   pass?: string[]
+  /** Variables that credentials give it; they win over `pass` and `adapter`. */
+  credentials?: Record<string, string>
   own: OwnVariables
   binDirectory: string
 }): Record<string, string> {
-  const { server, adapter, pass = [], own, binDirectory } = options
+  const { server, adapter, pass = [], credentials = {}, own, binDirectory } = options
   const result: Record<string, string> = {}
   for (const [name, value] of Object.entries(server)) {
     if (value !== undefined && (PASSED.has(name) || PASSED_PATTERN.test(name))) result[name] = value
@@ -57,7 +59,9 @@ export function agentEnvironment(options: {
     const value = server[name]
     if (value !== undefined && maySet(name)) result[name] = value
   }
-  for (const [name, value] of Object.entries(adapter)) if (maySet(name)) result[name] = value
+  for (const [name, value] of [...Object.entries(adapter), ...Object.entries(credentials)]) {
+    if (maySet(name)) result[name] = value
+  }
   return { ...result, ...own, TERM: 'dumb', PATH: searchPath(server, binDirectory) }
 }
 

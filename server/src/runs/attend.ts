@@ -12,9 +12,9 @@ import type { Disk } from '../store/disk.ts'
 import type { Changes } from './changes.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
-import { createTokenMask } from '../process/token-mask.ts'
 import { createStreamOutput, createTextDecoder } from '../store/output.ts'
 import type { Recorder } from '../events/recorder.ts'
+import type { Redactor } from '../events/redactor.ts'
 import { Unstartable } from './unstartable.ts'
 
 /** Bytes of a reply that are kept; of a text agent, the end of its output. */
@@ -55,6 +55,8 @@ export interface AttendDeps {
     command: Command
     temporary: string
     token: string
+    /** What it is given beside that. */
+    credentials: Record<string, string>
   }): Record<string, string>
   /** A key for one process, to be made void once that has ended. */
   mintToken(process: { taskId: string; sessionId: null; wsId: string }): { token: string; revoke(): void }
@@ -92,6 +94,10 @@ export function createAttendant(deps: AttendDeps) {
     control: Control
     recorder: Recorder
     fold: Fold
+    /** Variables it is given by credentials. */
+    credentials: Record<string, string>
+    /** Takes the values of those out of all it says. */
+    redactor: Redactor
     /** The conversation to continue; null: a new one. */
     conversationId: string | null
     /** Milliseconds the program may take. */
@@ -100,6 +106,7 @@ export function createAttendant(deps: AttendDeps) {
     earlier?: Attended['outputBytes']
   }): Promise<Attended> => {
     const { row, agent, command, changes, control, recorder, fold, conversationId, timeoutMs, earlier } = job
+    const { credentials, redactor } = job
     const directory = deps.runDirectory(row.id)
     const program = await deps.findProgram(command.program)
     if (program === undefined) {
@@ -112,7 +119,8 @@ export function createAttendant(deps: AttendDeps) {
     const shared = { disk, clock, directory, signal: control.giveUp.signal }
     const stdout = createStreamOutput({ ...shared, stream: 'stdout', after: earlier?.stdout })
     const stderr = createStreamOutput({ ...shared, stream: 'stderr', after: earlier?.stderr })
-    const masks = { stdout: createTokenMask(), stderr: createTokenMask() }
+    const masks = { stdout: redactor.stream(), stderr: redactor.stream() }
+    const words = redactor.events<AgentEvent>()
     const splitter = createLineSplitter()
     const complaints = createLineSplitter()
     const filter = agent.headless?.unstored && createLineFilter(agent.headless.unstored)
@@ -127,7 +135,14 @@ export function createAttendant(deps: AttendDeps) {
       program,
       args: command.args,
       cwd: changes.directory,
-      env: deps.environment({ taskId: row.id, wsId: row.wsId, command, temporary: temporary.path, token: key.token }),
+      env: deps.environment({
+        taskId: row.id,
+        wsId: row.wsId,
+        command,
+        temporary: temporary.path,
+        token: key.token,
+        credentials,
+      }),
       stdin: command.stdin,
       timeoutMs,
       idleTimeoutMs: row.idleTimeoutMs,
@@ -140,19 +155,23 @@ export function createAttendant(deps: AttendDeps) {
       async onOutput(stream, chunk) {
         control.live.lastActivityAt = isoTime(clock.now())
         if (endTurn) endTurn()
-        await receive(stream, masks[stream].push(chunk))
+        await receive(stream, chunk)
       },
     })
 
+    /** To disk without secrets; to the decoder as it came, since what it makes of it is looked at afterwards. */
     async function receive(stream: 'stdout' | 'stderr', chunk: Buffer): Promise<void> {
       if (stream === 'stderr') {
-        await stderr.write(chunk)
+        await stderr.write(masks.stderr.push(chunk))
         return await hear(complaints.push(chunk))
       }
-      const stored = filter ? filter.push(chunk) : chunk
-      if (stored.length > 0) await stdout.write(stored)
-      if (agent.headless?.output === 'text') await text.push(chunk)
-      else for (const line of splitter.push(chunk)) await take(line)
+      await keep(masks.stdout.push(filter ? filter.push(chunk) : chunk))
+      if (agent.headless?.output !== 'text') for (const line of splitter.push(chunk)) await take(line)
+    }
+    async function keep(bytes: Buffer): Promise<void> {
+      if (bytes.length === 0) return
+      await stdout.write(bytes)
+      if (agent.headless?.output === 'text') await text.push(bytes)
     }
 
     async function take(line: Line): Promise<void> {
@@ -167,7 +186,9 @@ export function createAttendant(deps: AttendDeps) {
         ])
       }
       if (line.text.trim() === '') return
-      const decoded = agent.headless?.decode(line.text) ?? []
+      await heard((agent.headless?.decode(line.text) ?? []).flatMap((event) => words.push(event)))
+    }
+    async function heard(decoded: AgentEvent[]): Promise<void> {
       for (const event of decoded) {
         fold.add(event)
         if (event.type === 'log' && event.code === 'unknown_record') deps.onUnknownRecord(agent.id)
@@ -183,13 +204,14 @@ export function createAttendant(deps: AttendDeps) {
       const { decodeStderr } = agent.headless ?? {}
       if (!decodeStderr) return
       for (const event of lines.flatMap((line) => (line.tooLong ? [] : decodeStderr(line.text)))) {
-        fold.add(event)
-        await show(event)
+        const safe = redactor.value(event)
+        fold.add(safe)
+        await show(safe)
       }
       if (fold.state.fatal) supervised.stop('fatal')
     }
     async function tellUnstored({ dropped, end }: LineFilter): Promise<void> {
-      if (end().length > 0) await stdout.write(end())
+      await keep(masks.stdout.push(end()))
       if (dropped.lines === 0) return
       const message = `${dropped.lines} lines that only repeat (${dropped.bytes} bytes) are not in the raw output`
       await recorder.add([{ type: 'log', code: 'output_skipped', message }])
@@ -222,14 +244,13 @@ export function createAttendant(deps: AttendDeps) {
     settle.abort()
     if (endTurn) endTurn()
     const cleaned = temporary.remove()
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const rest = masks[stream].end()
-      if (rest.length > 0) await receive(stream, rest)
-    }
-    if (agent.headless?.output === 'text') await text.end()
-    else for (const line of splitter.end()) await take(line)
+    for (const line of splitter.end()) await take(line)
+    await heard(words.flush())
     await hear(complaints.end())
     if (filter) await tellUnstored(filter)
+    await keep(masks.stdout.end())
+    await stderr.write(masks.stderr.end())
+    await text.end()
     await cleaned
     if (exit.reason === 'not_started')
       throw new Unstartable('agent_not_startable', `"${agent.id}" could not be started (${exit.error})`)

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { RunRow } from '../model.ts'
 import { replaceFile, type Disk } from '../store/disk.ts'
+import type { Redactor } from '../events/redactor.ts'
 import type { RunGit } from './ports.ts'
 import { Unstartable } from './unstartable.ts'
 
@@ -19,8 +20,8 @@ export interface Changes {
   readonly directory: string
   /** Where the repository stood before the run; resolves with undefined outside git, never rejects. */
   readonly base: Promise<Base | undefined>
-  /** The git part of the record as the run ends; the patch is on disk, and a worktree without work in it is gone. */
-  finish(): Promise<RunRow['git']>
+  /** The git part of the record as the run ends; the patch is on disk, without secrets, and a worktree without work in it is gone. */
+  finish(redactor: Redactor): Promise<RunRow['git']>
 }
 
 /**
@@ -61,7 +62,7 @@ export async function beginChanges(
   return {
     directory,
     base,
-    async finish() {
+    async finish(redactor) {
       const before = await base
       const state: RunRow['git'] = {
         baseSha: before?.headSha ?? null,
@@ -75,7 +76,7 @@ export async function beginChanges(
         state.headSha = after?.headSha ?? null
         if (before?.tree !== undefined && after) {
           const { patch, filesChanged } = await git.diff(directory, scratch, before.tree, after.tree)
-          await replaceFile(disk, join(runDirectory, PATCH_FILE), patch)
+          await replaceFile(disk, join(runDirectory, PATCH_FILE), redactor.bytes(patch))
           state.filesChanged = filesChanged
         }
         if (worktree !== null && (await git.removeWorktree(worktree, `postern/${row.id}`, state.baseSha))) {

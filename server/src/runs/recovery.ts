@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { isoTime, type Clock } from '../clock.ts'
 import type { EventLog } from '../events/types.ts'
+import type { Redactor } from '../events/redactor.ts'
 import { isTerminal, TERMINAL_EVENT, type RunRow } from '../model.ts'
 import type { Processes } from '../process/supervise.ts'
 import { replaceFile, type Disk } from '../store/disk.ts'
@@ -34,6 +35,8 @@ export async function recoverRuns(deps: {
   clock: Clock
   liveFiles: LiveFiles<LiveRun>
   runDirectory: (taskId: string) => string
+  /** Takes out of what a run left what it was given in secret. */
+  redactorFor(row: RunRow): Promise<Redactor>
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
 }): Promise<Recovered> {
@@ -45,7 +48,7 @@ export async function recoverRuns(deps: {
 
   for (const row of running) {
     const file = left.get(row.id)
-    const filesChanged = file?.baseTree ? await saveDiff(row.id, file.directory, file.baseTree) : undefined
+    const filesChanged = file?.baseTree ? await saveDiff(row, file.directory, file.baseTree) : undefined
     const finishedAt = clock.now()
     const inboxIds = await deps.pushedBy(row.id, row.createdAt)
     await runs.update(
@@ -86,13 +89,14 @@ export async function recoverRuns(deps: {
     }
   }
 
-  async function saveDiff(id: string, directory: string, baseTree: string): Promise<number | undefined> {
+  async function saveDiff(row: RunRow, directory: string, baseTree: string): Promise<number | undefined> {
+    const { id } = row
     const scratch = join(deps.runDirectory(id), 'git')
     try {
       const now = await deps.git.snapshot(directory, scratch)
       if (!now) return undefined
       const { patch, filesChanged } = await deps.git.diff(directory, scratch, baseTree, now.tree)
-      await replaceFile(deps.disk, join(deps.runDirectory(id), PATCH_FILE), patch)
+      await replaceFile(deps.disk, join(deps.runDirectory(id), PATCH_FILE), (await deps.redactorFor(row)).bytes(patch))
       return filesChanged
     } catch {
       return undefined // the directory is gone or unreadable: the run ends without a diff

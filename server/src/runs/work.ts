@@ -12,6 +12,7 @@ import { judge, type Verdict } from './outcome.ts'
 import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
 import type { RunGit } from './ports.ts'
 import { createRecorder } from '../events/recorder.ts'
+import { createRedactor } from '../events/redactor.ts'
 import { ownUsage } from './totals.ts'
 import { Unstartable } from './unstartable.ts'
 import { keepText, REPLY_FILE } from './view.ts'
@@ -26,6 +27,8 @@ export interface WorkerDeps extends AttendDeps {
   /** The directory of a workspace, checked to be the registered one. */
   workspaceDirectory(wsId: string): Promise<string>
   worktreePath(taskId: string): string
+  /** What the credentials of these names hold for an agent. @throws DomainError `credential_not_found` */
+  openCredentials(names: string[], agentId: string): Promise<{ variables: Record<string, string>; values: string[] }>
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
 }
@@ -53,6 +56,7 @@ export function createWorker(
     let stderr = ''
     let reply: { text: string | null; truncated: boolean } = { text: null, truncated: false }
     let usage: Usage | undefined
+    let redactor = createRedactor([])
     const notes = new Set<Promise<unknown>>()
     control.note = async (event) => {
       const written = events.append(row.id, [event])
@@ -62,13 +66,15 @@ export function createWorker(
     try {
       if (!headless) throw new Unstartable('agent_not_found', `"${agent.id}" cannot run headless any more`)
       const cwd = await directoryOf(row)
+      const given = await credentialsOf(workspace, agent)
+      redactor = createRedactor(given.values)
       const worktreePath = deps.worktreePath(row.id)
       changes = await beginChanges({ git, disk, runDirectory: directory, worktreePath }, row, cwd)
       const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
       if (conversationId !== null) before = (await runs.list({ where: { conversationId }, limit: 1 }))[0]?.totals
       const task = { cwd: changes.directory, permissions: workspace.permissions, model: row.model }
       const command = headless.compose({ ...task, prompt, conversationId })
-      const shared = { row, agent, changes, control, recorder }
+      const shared = { row, agent, changes, control, recorder, redactor, credentials: given.variables }
       const done = await attend({ ...shared, command, fold, conversationId, timeoutMs: row.timeoutMs })
       exit = done.exit
       stderr = done.stderr
@@ -109,7 +115,7 @@ export function createWorker(
     }
     control.note = undefined
     await Promise.allSettled(notes)
-    return await finish(verdict, (await changes?.finish()) ?? row.git)
+    return await finish(verdict, (await changes?.finish(redactor)) ?? row.git)
 
     /** What it has left for people up to now. */
     async function said(): Promise<Pick<RunRow, 'outcome' | 'inboxIds' | 'silentWhy'>> {
@@ -171,6 +177,17 @@ export function createWorker(
     if (reply.text === null) return { text: null, truncated: false, inFile: false }
     const text = await keepText(disk, directory, REPLY_FILE, reply.text)
     return { text, truncated: reply.truncated, inFile: text === null }
+  }
+
+  async function credentialsOf(workspace: Workspace, agent: Agent): ReturnType<WorkerDeps['openCredentials']> {
+    try {
+      return await deps.openCredentials(workspace.credentials, agent.id)
+    } catch (error) {
+      // Without a key it was to have it might use another one.
+      if (error instanceof DomainError && error.code === 'credential_not_found')
+        throw new Unstartable('credential_not_found', `${error.message}; ${workspace.id} names it`)
+      throw error
+    }
   }
 
   async function directoryOf(row: RunRow): Promise<string> {

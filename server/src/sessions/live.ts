@@ -1,16 +1,18 @@
 import type { Agent, Command } from '../agents/agent.ts'
 import type { AgentConnection, PermissionAsk } from '../agents/live.ts'
 import { isoTime, type Clock } from '../clock.ts'
+import { DomainError } from '../errors.ts'
 import type { NewEvent } from '../model.ts'
 import type { SessionReason, SessionRow } from '../model/sessions.ts'
+import { createRedactor } from '../events/redactor.ts'
 import type { Processes } from '../process/supervise.ts'
-import { createTokenMask } from '../process/token-mask.ts'
 import type { Temporaries } from '../process/temporary.ts'
 import type { Turns } from '../process/turns.ts'
 import type { Exit, ProcessIdentity } from '../process/types.ts'
 import type { Disk } from '../store/disk.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import { createStreamOutput } from '../store/output.ts'
+import { connectDiscreetly } from './discreet.ts'
 
 /** Bytes of the end of stderr that explain a death. */
 const STDERR_BYTES = 2_048
@@ -37,7 +39,10 @@ export interface LiveDeps {
     command: LiveCommand
     temporary: string
     token: string
+    credentials: Record<string, string>
   }): Record<string, string>
+  /** What the credentials of these names hold for an agent. @throws DomainError `credential_not_found` */
+  openCredentials(names: string[], agentId: string): Promise<{ variables: Record<string, string>; values: string[] }>
   /** A key for one process, to be made void once that has ended. */
   mintToken(process: { taskId: null; sessionId: string; wsId: string }): { token: string; revoke(): void }
   temporaries: Temporaries
@@ -77,7 +82,7 @@ export interface Live {
 /**
  * Starts the program of a session and joins its two ends to a connection.
  *
- * @throws NotLive `agent_not_found`
+ * @throws NotLive `agent_not_found`, `credential_not_found`
  */
 export async function startLive(
   deps: LiveDeps,
@@ -105,6 +110,9 @@ export async function startLive(
     { conversationId: row.conversationId, programPath },
   )
 
+  const given = await credentialsOf(deps, row)
+  const redactor = createRedactor(given.values)
+
   const directory = `${deps.sessionDirectory(row.id)}/process-${clock.now()}`
   await disk.mkdir(directory, { recursive: true, mode: 0o700 })
   const giveUp = new AbortController()
@@ -121,41 +129,48 @@ export async function startLive(
   const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, abort.signal))
 
   const key = deps.mintToken({ taskId: null, sessionId: row.id, wsId: row.wsId })
-  const masks = { stdout: createTokenMask(), stderr: createTokenMask() }
+  const masks = { stdout: redactor.stream(), stderr: redactor.stream() }
   const supervised = deps.processes.supervise({
     mark: row.id,
     program,
     args: command.args,
     cwd: row.cwd,
-    env: deps.environment({ id: row.id, wsId: row.wsId, command, temporary: temporary.path, token: key.token }),
+    env: deps.environment({
+      id: row.id,
+      wsId: row.wsId,
+      command,
+      temporary: temporary.path,
+      token: key.token,
+      credentials: given.variables,
+    }),
     stdin: null,
     timeoutMs: null,
     idleTimeoutMs: null,
     signal: abort.signal,
     onStarted: (identity) => deps.liveFiles.write(row.id, { identity }),
-    async onOutput(stream, bytes) {
-      const chunk = masks[stream].push(bytes)
+    async onOutput(stream, chunk) {
       lastActivityAt = isoTime(clock.now())
       if (endTurn) endTurn()
-      if (stream === 'stderr') return await stderr.write(chunk)
-      await stdout.write(chunk)
+      if (stream === 'stderr') return await stderr.write(masks.stderr.push(chunk))
+      await stdout.write(masks.stdout.push(chunk))
       await room
       await toConnection.write(chunk).catch(() => undefined) // a connection that gave up: the program is drained all the same
     },
   })
-  const connection = agent.live.connect(
-    { output: pipe.readable, write: (text) => supervised.write(text) },
-    {
-      onEvent: (event) => void (room = job.onEvent(event)),
-      onRequest: (ask, signal) => job.onRequest(ask, signal),
-    },
-  )
+  const io = { output: pipe.readable, write: (text: string) => supervised.write(text) }
+  const { live } = agent
+  const { connection, flush } = connectDiscreetly((handlers) => live.connect(io, handlers), redactor, {
+    onEvent: (event) => void (room = job.onEvent(event)),
+    onRequest: (ask, signal) => job.onRequest(ask, signal),
+  })
 
   async function end(): Promise<LiveEnd> {
     const exit = await supervised.ended.finally(key.revoke)
     if (endTurn) endTurn()
     await toConnection.close().catch(() => undefined)
+    flush()
     giveUp.abort()
+    await Promise.all([stdout.write(masks.stdout.end()), stderr.write(masks.stderr.end())])
     await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined)
     await Promise.all([deps.liveFiles.remove(row.id).catch(() => undefined), temporary.remove()])
     return { ...why(exit, agent.id, stderr.tailText(STDERR_BYTES)), survivors: exit.survivors }
@@ -172,6 +187,17 @@ export async function startLive(
       void clock.sleep(CLOSE_MS).then(() => supervised.stop('canceled'))
     },
     stop: (reason) => supervised.stop(reason),
+  }
+}
+
+async function credentialsOf(deps: LiveDeps, row: SessionRow): ReturnType<LiveDeps['openCredentials']> {
+  try {
+    return await deps.openCredentials(row.credentials, row.agent)
+  } catch (error) {
+    // Without a key it was to have it might use another one.
+    if (error instanceof DomainError && error.code === 'credential_not_found')
+      throw new NotLive('credential_not_found', `${error.message}; the session was opened with it`)
+    throw error
   }
 }
 

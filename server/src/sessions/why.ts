@@ -18,6 +18,7 @@ export const NEEDS_A_PERSON: ReadonlySet<SessionReason> = new Set([
   'agent_not_logged_in',
   'agent_not_startable',
   'workspace_moved',
+  'credential_not_found',
 ])
 
 /** Why a process could not be started, or its conversation not be opened. */
