@@ -54,6 +54,8 @@ async function stage(config: Record<string, unknown> = {}, startAt = START): Pro
     async write(issueId, keys, text = 'Do it.') {
       await mkdir(join(body.path, '.postern/issues'), { recursive: true })
       await writeFile(file(issueId), `---\ntitle: Issue ${issueId}\n${keys}\n---\n${text}\n`)
+      // On our clock, as everything else.
+      await utimes(file(issueId), clock.now() / SECOND, clock.now() / SECOND)
     },
     async runs(issueId) {
       const { body } = await server.call<{ tasks: Run[] }>('GET', `/api/headless?wsId=${wsId}&limit=200`)
@@ -103,6 +105,8 @@ describe('an issue that schedules itself', () => {
 
   test('is started again by its file, and does not make up for the time in which it was stopped', async () => {
     await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
     await at.write('tick', 'when: { kind: every, every: 1h }\nstatus: done')
     await at.look()
     at.clock.pass(5 * HOUR)
@@ -325,11 +329,17 @@ describe('after downtime', () => {
       return body.nextFires && body
     })
     expect(schedule).toMatchObject({ health: 'ok', lastFire: null, lastMiss: null })
+    for (let i = 0; i < 5; i++) {
+      at.clock.pass(60 * SECOND)
+      await at.look()
+    }
     at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
     await eventually(async () => {
       const { body } = await at.server.call<IssueSchedule>('GET', `/api/workspaces/${wsId}/issues/old/schedule`)
       return body.lastFire?.dueAt === '2026-11-20T10:00:00.000Z'
     })
+    const { body } = await at.server.call<{ tasks: Run[] }>('GET', `/api/headless?wsId=${wsId}`)
+    expect(dues(body.tasks)).toEqual(['2026-11-20T10:00:00.000Z'])
   })
 })
 

@@ -51,9 +51,14 @@ export function openFolder(root: string) {
     return real
   }
 
-  /** Real path and stamp of a file; undefined: it is not there. @throws UnreadableFile */
-  async function find(issueId: string): Promise<{ path: string; stats: BigIntStats } | undefined> {
-    const folder = await resolved()
+  /**
+   * Real path and stamp of a file; undefined: it is not there.
+   *
+   * @param known the folder, when it was resolved just now
+   * @throws UnreadableFile
+   */
+  async function find(issueId: string, known?: string): Promise<{ path: string; stats: BigIntStats } | undefined> {
+    const folder = known ?? (await resolved())
     if (folder === undefined) return undefined
     const path = await inside(join(folder, `${issueId}.md`))
     if (path === undefined) return undefined
@@ -123,7 +128,7 @@ export function openFolder(root: string) {
     read,
 
     /** Names of issue files, sorted, and of those that cannot be one; leftovers of a crash are removed. @param now wall time */
-    async list(now: number): Promise<{ ids: string[]; others: string[] }> {
+    async list(now: number): Promise<{ folder?: string; ids: string[]; others: string[] }> {
       const folder = await resolved()
       if (folder === undefined) return { ids: [], others: [] }
       const names = await readdir(folder)
@@ -134,7 +139,11 @@ export function openFolder(root: string) {
       const issues = names.filter((name) => name.endsWith('.md') && !name.startsWith('.')).toSorted()
       const ids = issues.map((name) => name.slice(0, -'.md'.length))
       const fits = (id: string): boolean => IssueId.safeParse(id).success
-      return { ids: ids.filter(fits), others: ids.filter((id) => !fits(id)).map((id) => `${ISSUE_FOLDER}/${id}.md`) }
+      return {
+        folder,
+        ids: ids.filter(fits),
+        others: ids.filter((id) => !fits(id)).map((id) => `${ISSUE_FOLDER}/${id}.md`),
+      }
     },
 
     /** Makes a file, whole or not at all; false: the name is taken. Folders are made with it. */

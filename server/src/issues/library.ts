@@ -123,7 +123,7 @@ export function createLibrary(deps: {
     }
     const read = ids.slice(0, ISSUE_LIMITS.files)
     for (const issueId of read) {
-      const looked = await lookAtFile({ wsId, issueId }, place)
+      const looked = await lookAtFile({ wsId, issueId }, place, names.folder)
       if (!looked) continue
       if ('loaded' in looked) shelf.issues.push(looked.loaded)
       else shelf.problems.push(...looked.problems)
@@ -132,10 +132,14 @@ export function createLibrary(deps: {
     return shelf
   }
 
-  async function lookAtFile(ref: IssueRef, { folder, known }: Place): Promise<Looked | undefined> {
+  async function lookAtFile(
+    ref: IssueRef,
+    { folder, known }: Place,
+    resolved: string | undefined,
+  ): Promise<Looked | undefined> {
     const { wsId, issueId } = ref
     try {
-      const found = await folder.find(issueId)
+      const found = await folder.find(issueId, resolved)
       if (!found) return undefined
       const stamp = stampOf(found.stats)
       const before = known.get(issueId)
