@@ -7,6 +7,7 @@ import { createClient, createConfig } from './generated/client/index.ts'
 import { Server } from './generated/sdk.gen.ts'
 import { Requests } from './requests.ts'
 import { Issues } from './issues.ts'
+import { Inbox } from './inbox.ts'
 import { Runs } from './runs.ts'
 import { Sessions } from './sessions.ts'
 import { createTransport, type Logger, type Sending } from './transport.ts'
@@ -59,6 +60,7 @@ export class Postern {
   readonly requests: Requests
   readonly keys: Keys
   readonly issues: Issues
+  readonly inbox: Inbox
   readonly #server: Server
   readonly #send: ReturnType<typeof createTransport>
 
@@ -77,6 +79,7 @@ export class Postern {
     this.requests = new Requests(client)
     this.keys = new Keys(client)
     this.issues = new Issues(client)
+    this.inbox = new Inbox(client, logger)
     this.#server = new Server({ client })
   }
 

@@ -9,6 +9,7 @@ export type { Requests } from './requests.ts'
 export * as hooks from './hooks.ts'
 export type { Knock, KnockOptions } from './hooks.ts'
 export type { Issues } from './issues.ts'
+export type { Inbox } from './inbox.ts'
 export type { Logger } from './transport.ts'
 export {
   AuthError,
@@ -53,7 +54,12 @@ export {
   type IssueSchedule,
   type IssueStatus,
   type IssueSummary,
+  type InboxEntry,
+  type InboxId,
+  type InboxPage,
+  type InboxQuery,
   type Open,
+  type PushInbox,
   type Run,
   type RunOutcome,
   type RunPage,

@@ -199,7 +199,35 @@ export class Runs {
     )
   }
 
-  /** Ends every process of the run; resolves when it has ended, or after 15 s. Safe to repeat. @throws NotFoundError */
+  /** The runs that a run started, oldest first. @throws NotFoundError */
+  children(taskId: TaskId, options: CallOptions = {}): Listing<Run, { tasks: Run[] }> {
+    return makeListing(
+      () =>
+        makeCall<{ tasks: Run[] }>(
+          (generated) => this.#operations.children({ ...generated, path: { taskId }, parseAs: 'json' }),
+          options,
+        ),
+      ({ tasks }) => ({ items: tasks, nextCursor: null }),
+    )
+  }
+
+  /** From inside a run: there is nothing to report. @throws ConflictError once the run has ended */
+  silent(taskId: TaskId, why: string, options: CallOptions = {}): Call<Run> {
+    return makeCall(
+      (generated) => this.#operations.silent({ ...generated, path: { taskId }, body: { why }, parseAs: 'json' }),
+      options,
+    )
+  }
+
+  /** From inside a run: news for the run that started it. @throws ConflictError when none did, or it has ended */
+  report(taskId: TaskId, message: string, options: CallOptions = {}): Call<{ to: string }> {
+    return makeCall(
+      (generated) => this.#operations.report({ ...generated, path: { taskId }, body: { message }, parseAs: 'json' }),
+      options,
+    )
+  }
+
+  /** Ends every process of the run and the runs it started; resolves when it has ended, or after 15 s. Safe to repeat. @throws NotFoundError */
   cancel(taskId: TaskId, options: CallOptions = {}): Call<Run> {
     return makeCall(
       (generated) => this.#operations.cancel({ ...generated, path: { taskId }, parseAs: 'json' }),

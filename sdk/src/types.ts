@@ -41,6 +41,13 @@ export type EventType = Open<
   | 'run.queued'
   | 'run.started'
   | 'run.ended'
+  | 'run.silent'
+  | 'run.reported'
+  | 'run.nudged'
+  | 'inbox.pushed'
+  | 'inbox.read'
+  | 'inbox.unread'
+  | 'inbox.removed'
   | 'agent.message'
   | 'agent.thought'
   | 'tool.started'
@@ -61,7 +68,7 @@ export type EventType = Open<
 /** One headless execution of one prompt. */
 export interface Run extends Omit<
   wire.Run,
-  'taskId' | 'wsId' | 'status' | 'reason' | 'agent' | 'resume' | 'retryOf' | 'outcome' | 'trigger'
+  'taskId' | 'wsId' | 'status' | 'reason' | 'agent' | 'resume' | 'retryOf' | 'outcome' | 'inboxIds' | 'trigger'
 > {
   taskId: TaskId
   wsId: WorkspaceId
@@ -74,6 +81,8 @@ export interface Run extends Omit<
   retryOf: TaskId | null
   /** What it left for people. Exit 0 is not an outcome. */
   outcome: RunOutcome | null
+  /** Inbox entries it pushed, oldest first. */
+  inboxIds: InboxId[]
   trigger: Omit<wire.Trigger, 'kind' | 'parentTaskId'> & {
     kind: Open<wire.Trigger['kind']>
     parentTaskId: TaskId | null
@@ -126,6 +135,39 @@ export interface Agent extends Omit<wire.Agent, 'id'> {
 export interface AgentProbe extends Omit<wire.AgentProbe, 'agent' | 'reason'> {
   agent: AgentId
   reason: RunReason | null
+}
+
+/** Id of an Inbox entry: `inb_<ulid>`, time-ordered. */
+export type InboxId = `inb_${string}`
+
+/** A durable result for people. */
+export interface InboxEntry extends Omit<wire.InboxEntry, 'id' | 'from' | 'wsId' | 'taskId'> {
+  id: InboxId
+  /** Who pushed it, by the token of the push. */
+  from: Open<wire.InboxEntry['from']>
+  wsId: WorkspaceId | null
+  /** The run that pushed it, or that the server reports. */
+  taskId: TaskId | null
+}
+
+/** One page of entries, newest first, as the API answers it. */
+export interface InboxPage extends Omit<wire.InboxList, 'entries'> {
+  entries: InboxEntry[]
+}
+
+export interface InboxQuery {
+  wsId?: WorkspaceId
+  /** True: only unread entries; false: only read ones. */
+  unread?: boolean
+  /** Only entries with this text in title, body or the name of a document. */
+  q?: string
+  /** Entries asked for at a time, 1 to 200; the list itself does not end there. */
+  pageSize?: number
+}
+
+/** An entry to push. `documents` are files of the workspace; a copy of each is kept. */
+export interface PushInbox extends Omit<wire.PushInbox, 'wsId'> {
+  wsId?: WorkspaceId
 }
 
 export type Capacity = wire.Capacity

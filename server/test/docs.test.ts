@@ -90,7 +90,7 @@ describe('the documents', () => {
       // For a word it does not know it would explain the command before it.
       expect(stdout).toMatch(new RegExp(`^Usage: postern ${words.join('(\\|ws)? ')}(\\|ws)? `, 'm'))
       for (const flag of flags.match(/(?<![\w-])--?[a-z][a-z-]*/g) ?? []) {
-        if (words[0] === 'runs' && words.length === 1) continue // those of `runs ls`, which it stands for
+        if (['runs', 'inbox'].includes(words[0] ?? '') && words.length === 1) continue // those of its `ls`, which it stands for
         expect(stdout, `${command} ${flag}`).toMatch(new RegExp(`^ +(-\\w, )?${flag}[ ,]`, 'm'))
       }
     }
@@ -106,7 +106,7 @@ describe('the documents', () => {
     expect(shown).not.toBe('')
     const steady = (text: string): string[] =>
       text
-        .replaceAll(/headless_\w{26}|\d+(\.\d+)?|\/\S*(?=\/ada\/)/g, '#')
+        .replaceAll(/(headless|inb)_\w{26}|\d+(\.\d+)?|\/\S*(?=\/ada\/)/g, '#')
         .split('\n')
         .map((line) => line.replace(/ Still serving;.*$/, '').trimEnd())
     for (const line of steady(shown.trimEnd())) {

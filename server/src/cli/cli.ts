@@ -3,6 +3,7 @@ import { examples, type Action } from './command.ts'
 import { createContext, type Context, type GlobalOptions } from './context.ts'
 import { EXIT } from './exit.ts'
 import { addIssues } from './issue-commands.ts'
+import { addInbox } from './inbox-commands.ts'
 import { version } from './version.ts'
 
 /** Runs one command line. Resolves with the exit code; everything was written. */
@@ -93,6 +94,7 @@ function build(done: (code: number) => void): Command {
     ),
     action,
   )
+  addInbox(program, action)
   action(program.command('version').description('print the version'), (context) => {
     context.screen.print(version)
     return Promise.resolve(EXIT.ok)
@@ -172,6 +174,8 @@ function addWorkspaces(workspace: Command, action: Action): void {
       .option('--agents <list>', 'agents enabled there, separated by commas')
       .option('--default-agent <id>', 'the agent of a run that names none')
       .option('--permissions <level>', 'ask, edit or full')
+      .option('--children <list>', 'workspaces in which runs from here may start runs, separated by commas, or "none"')
+      .option('--nudge <on|off>', 'ask a run that succeeded without reporting to report')
       .option('--max-runs <n>', 'a number, or "none"')
       .addHelpText('before', examples('ws set ws-news --agents claude,demo', 'ws set ws-news --max-runs none')),
     async (context, id: string, flags: Record<string, string>) =>
@@ -197,7 +201,11 @@ function addRun(program: Command, action: Action): void {
       .command('run')
       .argument('<prompt>', 'the prompt; - reads it from stdin')
       .description('start a run')
-      .requiredOption('-w, --workspace <id>', 'workspace')
+      .addOption(
+        new Option('-w, --workspace <id>', 'workspace (inside a run: its own)')
+          .env('POSTERN_WORKSPACE_ID')
+          .makeOptionMandatory(),
+      )
       .option('-a, --agent <id>', 'agent (default: the one of the workspace)')
       .option('--timeout <span>', 'limit of the run: 90s, 10m (default 5m, at most 30m)')
       .option('--idle-timeout <span>', 'end it after so long without a sign of life')
@@ -244,6 +252,10 @@ function addRuns(runs: Command, action: Action): void {
       .option('--exit-status', 'exit with the code of its status'),
     async (context, id: string, flags: { exitStatus?: boolean }) =>
       (await import('./runs.ts')).showRun(context, id, flags),
+  )
+  action(
+    runs.command('tree').argument('<id>').description('show a run and the runs it started'),
+    async (context, id: string) => (await import('./runs.ts')).showTree(context, id),
   )
   action(
     runs

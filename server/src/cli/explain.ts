@@ -63,4 +63,7 @@ function hintOf(error: PosternError): string | undefined {
 
 /** A hint with our commands as they can be typed here: `npx postern` in a checkout. */
 const runnable = (context: Context, hint: string): string =>
-  hint.replace(/(?<![\w/.-])postern (?=(serve|tour|doctor|run|runs|workspace|ws|agents|issue)\b)/g, `${context.me} `)
+  hint.replace(
+    /(?<![\w/.-])postern (?=(serve|tour|doctor|run|runs|workspace|ws|agents|issue|inbox|report)\b)/g,
+    `${context.me} `,
+  )

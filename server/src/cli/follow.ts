@@ -58,6 +58,12 @@ export function describe(event: Event): string | undefined {
     }
     case 'permission.denied':
       return `denied: ${field('name')} ${field('message')}`
+    case 'run.silent':
+      return `nothing to report: ${field('why')}`
+    case 'run.reported':
+      return `${field('taskId')} reports: ${field('message').slice(0, 200)}`
+    case 'run.nudged':
+      return 'asked to report'
     case 'log':
       return `log: ${field('message').slice(0, 200)}`
     default:

@@ -1,4 +1,4 @@
-import type { Postern, TaskId, WorkspaceId } from '@postern/sdk'
+import { ForbiddenError, type InboxId, type Postern, type TaskId, type WorkspaceId } from '@postern/sdk'
 import { CliExit, EXIT } from './exit.ts'
 
 /** Length of a whole run id. */
@@ -31,11 +31,33 @@ export async function resolveRun(postern: Postern, given: string): Promise<TaskI
  * @throws CliExit 2 when there are several (they are listed)
  */
 export async function resolveWorkspace(postern: Postern, given: string): Promise<WorkspaceId> {
-  const ids = (await postern.workspaces.list().toArray()).map(({ id }) => id)
   const prefix = given.startsWith('ws-') ? given : `ws-${given}`
+  let ids: WorkspaceId[]
+  try {
+    ids = (await postern.workspaces.list().toArray()).map(({ id }) => id)
+  } catch (error) {
+    // Inside a run nobody may list them: what is given is the whole id.
+    if (error instanceof ForbiddenError) return prefix as WorkspaceId
+    throw error
+  }
   const exact = ids.find((id) => id === prefix)
   const found = ids.filter((id) => id.startsWith(prefix))
   return exact ?? theOnly(found, given, 'workspaces') ?? (prefix as WorkspaceId)
+}
+
+/**
+ * The Inbox entry that a prefix means, with or without its `inb_`.
+ *
+ * @throws CliExit 5 when there is none, 2 when there are several (they are listed)
+ */
+export async function resolveInbox(postern: Postern, given: string): Promise<InboxId> {
+  const prefix = given.startsWith('inb_') ? given : `inb_${given}`
+  if (prefix.length >= 'inb_'.length + 26) return prefix as InboxId
+  const recent = await postern.inbox.list({ pageSize: 200 }).toArray({ limit: LOOKED_THROUGH })
+  const found = recent.map(({ id }) => id).filter((id) => id.toLowerCase().startsWith(prefix.toLowerCase()))
+  const only = theOnly(found, given, 'inbox entries')
+  if (only === undefined) throw new CliExit(EXIT.notFound, `no inbox entry begins with "${given}"`, 'postern inbox ls')
+  return only
 }
 
 /** The only one found, if there is one. @throws CliExit 2 when there are several (they are listed) */

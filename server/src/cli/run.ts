@@ -103,11 +103,11 @@ export async function followRun(
 /** The last line of a run: how it ended, why, what it changed; then what to do next. */
 export function summary(context: Context, run: Run): string {
   const { screen, me } = context
-  const { reason, detail, outcome, git, survivors } = run
+  const { reason, detail, outcome, inboxIds, git, survivors } = run
   const parts = [
     `${status(screen, run.status)} in ${span(run.durationMs ?? 0)}`,
     ...(reason === null ? [] : [detail === null ? reason : `${reason}: ${inert(detail, true)}`]),
-    ...(outcome === null ? [] : [outcome]),
+    ...(outcome === null ? [] : [[outcome, ...inboxIds].join(' ')]),
     ...(git.filesChanged > 0 ? [`${git.filesChanged} ${git.filesChanged === 1 ? 'file' : 'files'} changed`] : []),
     ...(survivors > 0 ? [`${survivors} processes could not be ended`] : []),
   ]

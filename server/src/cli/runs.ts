@@ -5,7 +5,7 @@ import { explain } from './explain.ts'
 import { EXIT, exitOf } from './exit.ts'
 import { resolveRun, resolveWorkspace } from './ids.ts'
 import { followRun } from './run.ts'
-import { age, inert, shortIds, span, status, table } from './text.ts'
+import { age, inert, shortIds, span, status, table, type Screen } from './text.ts'
 
 const WATCH_MS = 2_000
 /** Most runs a page of the API holds. */
@@ -59,6 +59,7 @@ function runTable(context: Context, runs: Run[]): string {
   const rows = runs.map((run) => [
     screen.isTerminal ? (short.get(run.taskId) ?? run.taskId) : run.taskId,
     screen.isTerminal ? status(screen, run.status) : run.status,
+    outcome(screen, run),
     run.wsId,
     run.agent,
     age(run.createdAt),
@@ -66,7 +67,14 @@ function runTable(context: Context, runs: Run[]): string {
     cost(run),
     inert(run.prompt, true).slice(0, screen.isTerminal ? 200 : 80),
   ])
-  return table(screen, ['ID', 'STATUS', 'WS', 'AGENT', 'AGE', 'TOOK', 'COST', 'PROMPT'], rows)
+  return table(screen, ['ID', 'STATUS', 'OUTCOME', 'WS', 'AGENT', 'AGE', 'TOOK', 'COST', 'PROMPT'], rows)
+}
+
+/** What it left for people; a run that said nothing stands out. */
+function outcome(screen: Screen, run: Run): string {
+  if (run.outcome === null) return '-'
+  const style = { reported: 'green', silent: 'gray', no_report: 'yellow' } as const
+  return screen.style(style[run.outcome as keyof typeof style] ?? 'gray', run.outcome)
 }
 
 function cost(run: Run): string {
@@ -89,6 +97,8 @@ export async function showRun(context: Context, given: string, flags: { exitStat
       ['agent', run.agent + (run.model === null ? '' : ` · ${inert(run.model, true)}`)],
       ['created', `${run.createdAt} (${age(run.createdAt)} ago)`],
       ['took', run.durationMs === null ? null : `${span(run.durationMs)} of ${span(run.timeoutMs)}`],
+      ['outcome', run.outcome === null ? null : [run.outcome, ...run.inboxIds, ...whyOf(run)].join(' ')],
+      ['started by', run.trigger.parentTaskId],
       ['exit', run.exitCode === null ? run.signal : String(run.exitCode)],
       ['usage', usage.source === 'none' ? null : `${usage.inputTokens} in, ${usage.outputTokens} out, ${cost(run)}`],
       [
@@ -111,6 +121,33 @@ export async function showRun(context: Context, given: string, flags: { exitStat
     }
   }
   return flags.exitStatus ? exitOf(run.status) : EXIT.ok
+}
+
+const whyOf = ({ silentWhy }: Run): string[] => (silentWhy === null ? [] : [`(${inert(silentWhy, true)})`])
+
+/** Levels of a tree that are shown. */
+const MAX_LEVELS = 8
+
+/** `postern runs tree`: a run with the runs it started, and those with theirs. */
+export async function showTree(context: Context, given: string): Promise<number> {
+  const { screen, options } = context
+  const postern = await context.connect()
+  const lines: string[] = []
+  const visit = async (run: Run, before: string, mark: string, level: number): Promise<unknown> => {
+    const took = run.durationMs === null ? '' : ` ${span(run.durationMs)}`
+    const facts = [status(screen, run.status) + took, outcome(screen, run), run.wsId, run.agent]
+    lines.push(`${before}${mark}${run.taskId}  ${facts.join(' · ')}  ${inert(run.prompt, true).slice(0, 60)}`)
+    const children = level < MAX_LEVELS ? await postern.runs.children(run.taskId).toArray() : []
+    const below = before + (mark === '' ? '' : mark === '└─ ' ? '   ' : '│  ')
+    const visited = []
+    for (const [i, child] of children.entries())
+      visited.push(await visit(child, below, i === children.length - 1 ? '└─ ' : '├─ ', level + 1))
+    return { ...run, children: visited }
+  }
+  const tree = await visit(await postern.runs.get(await resolveRun(postern, given)), '', '', 0)
+  if (options.json) screen.printJson(tree)
+  else screen.print(lines.join('\n'))
+  return EXIT.ok
 }
 
 export async function watchRun(

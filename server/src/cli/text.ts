@@ -21,7 +21,7 @@ export interface Screen {
   /** Colours on a terminal, unless NO_COLOR or --no-color says otherwise. */
   style(format: Style, text: string): string
 }
-export type Style = 'red' | 'green' | 'yellow' | 'cyan' | 'gray' | 'bold'
+export type Style = 'red' | 'green' | 'yellow' | 'cyan' | 'gray' | 'bold' | 'italic'
 
 export function createScreen(options: { quiet?: boolean; color: boolean }): Screen {
   const { quiet = false } = options

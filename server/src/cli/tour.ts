@@ -26,13 +26,14 @@ interface Stage {
 const STEPS: { name: string; play(stage: Stage): Promise<void> }[] = [
   { name: 'workspace', play: showWorkspace },
   { name: 'run', play: showRun },
+  { name: 'inbox', play: showInbox },
   { name: 'key', play: showReplay },
   { name: 'cancel', play: showCancel },
   { name: 'capacity', play: showCapacity },
 ]
 
 /**
- * Shows what exists, as an ordinary client: a workspace, a run with its events and diff, a key that is replayed, a run
+ * Shows what exists, as an ordinary client: a workspace, a run with its events and diff, what it reported, a key that is replayed, a run
  * that is canceled. Uses the server of the data directory, or starts one and keeps serving. Repeatable.
  *
  * @returns 0 when every step passed; else 1, and the failed step was named
@@ -118,12 +119,22 @@ async function showRun({ postern, context, line, more }: Stage): Promise<void> {
   if (seen !== done.lastSeq) throw new Error(`${seen} events were streamed of ${done.lastSeq}`)
   const { filesChanged } = done.git
   const changed = `${filesChanged} ${filesChanged === 1 ? 'file' : 'files'} changed`
-  const facts = [`${status(screen, done.status)} in ${span(done.durationMs ?? 0)}`, `exit ${done.exitCode}`]
+  if (done.outcome !== 'reported') throw new Error(`${taskId} ended ${done.outcome}; it should have reported`)
+  const facts = [`${status(screen, done.status)} in ${span(done.durationMs ?? 0)}`, `outcome ${done.outcome}`]
   more([...facts, changed, `${seen} events`].join(' · '))
   if (filesChanged === 0) return
   const patch = await postern.runs.diff(taskId)
   const added = patch.split('\n').filter((text) => /^\+(?!\+\+)/.test(text))
   more(`${context.me} runs diff ${taskId}: ${added.length} lines added`)
+}
+
+async function showInbox({ postern, context, line, more }: Stage): Promise<void> {
+  const [entry] = (await postern.inbox.list({ wsId: WORKSPACE, pageSize: 1 }).page()).entries
+  if (!entry) throw new Error('the run says that it reported, and the Inbox is empty')
+  line('inbox', `${entry.id} "${inert(entry.title, true)}", stamped ${entry.from} ${entry.taskId}`)
+  for (const { name, sizeBytes, sha256 } of entry.documents)
+    more(`${inert(name, true)}: ${sizeBytes} bytes, sha256 ${sha256.slice(0, 12)}…`)
+  more(`${context.me} inbox read ${entry.id}`)
 }
 
 async function showReplay({ postern, line }: Stage): Promise<void> {

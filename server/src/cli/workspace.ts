@@ -79,15 +79,20 @@ export async function removeWorkspace(context: Context, id: string, flags: { pur
   return EXIT.ok
 }
 
+const namesIn = (list: string): string[] =>
+  list
+    .split(',')
+    .map((each) => each.trim())
+    .filter(Boolean)
+
 function settings(flags: Record<string, string>): UpdateWorkspace {
-  const { agents, defaultAgent, permissions, maxRuns } = flags
+  const { agents, defaultAgent, permissions, children, nudge, maxRuns } = flags
+  if (nudge !== undefined && nudge !== 'on' && nudge !== 'off')
+    throw new CliExit(EXIT.usage, `--nudge "${nudge}" is neither on nor off`)
   return {
-    ...(agents !== undefined && {
-      agents: agents
-        .split(',')
-        .map((each) => each.trim())
-        .filter(Boolean),
-    }),
+    ...(agents !== undefined && { agents: namesIn(agents) }),
+    ...(children !== undefined && { childWorkspaces: children === 'none' ? [] : namesIn(children).map(asId) }),
+    ...(nudge !== undefined && { nudge: nudge === 'on' }),
     ...(defaultAgent !== undefined && { defaultAgent }),
     ...(permissions !== undefined && { permissions: permissions as 'edit' }), // the server names what it takes
     ...(maxRuns !== undefined && { maxRuns: maxRuns === 'none' ? null : parseCount(maxRuns, '--max-runs') }),
@@ -109,6 +114,10 @@ function show(context: Context, workspace: Workspace, next: string): number {
       workspace.agents.map((each) => (each === workspace.defaultAgent ? `${each} (default)` : each)).join(', '),
     ],
     ['may', workspace.permissions],
+    ...(workspace.childWorkspaces.length > 0
+      ? [['children', workspace.childWorkspaces.join(', ')] as [string, string]]
+      : []),
+    ...(workspace.nudge ? [['nudge', 'on'] as [string, string]] : []),
     ['max runs', workspace.maxRuns === null ? 'no own limit' : String(workspace.maxRuns)],
   ]
   for (const [name, value] of fields) screen.print(`${screen.style('gray', name.padEnd(10))} ${value}`)
