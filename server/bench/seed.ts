@@ -102,6 +102,7 @@ function sampleDelivery(id: string, sessionId: string, at: string, order: number
     sessionId,
     grantId: 'grant_01K00000000000000000000001',
     label: 'ci',
+    taskId: null,
     mode: 'queue',
     message: 'deploy finished, look at the logs of the last hour and say what changed',
     from: 'ci',

@@ -315,13 +315,17 @@ export type Delivery = {
      */
     sessionId: string;
     /**
-     * The grant it came through; null: the operator sent it.
+     * The grant it came through; null: the operator sent it, or a run.
      */
     grantId: string | null;
     /**
      * The grant's label.
      */
     label: string | null;
+    /**
+     * The run it came from, which this session started.
+     */
+    taskId: string | null;
     /**
      * `queue` (default): after what is at work and what waits. `steer`: into the turn at work, where the agent can (409 where it cannot); without a turn, as `queue`. `interrupt`: ends the turn at work, then first in line.
      */
@@ -1353,6 +1357,10 @@ export type Trigger = {
      * The session whose process started it.
      */
     parentSessionId?: string;
+    /**
+     * True: who started it waits for the answer, so its end is no message to that session.
+     */
+    isAwaited?: boolean;
 };
 
 export type UpdateIssue = {

@@ -31,6 +31,17 @@ export function refusedCharacter(text: string): string | undefined {
 }
 
 /**
+ * Any text as a message may hold it: what is refused of senders becomes U+FFFD, and what is too long is cut. For texts that
+ * Postern passes on itself, such as the reply of a run.
+ *
+ * @param units UTF-16 units at most
+ */
+export function asMessage(text: string, units = MESSAGE_UNITS): string {
+  const allowed = withoutReturns(text.slice(0, units).toWellFormed()).replaceAll(new RegExp(REFUSED, 'gu'), '\ufffd')
+  return /\S/.test(allowed) ? allowed : '(nothing)'
+}
+
+/**
  * 1 to 16,000 UTF-16 units, well-formed, not only white space, without control or invisible characters. CRLF becomes
  * LF.
  */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { AgentId, PermissionLevel, Usage, WorkspaceId } from '../model.ts'
+import { AgentId, PermissionLevel, TaskId, Usage, WorkspaceId } from '../model.ts'
 import { MessageText, SenderName } from './message.ts'
 
 /** Live sessions, what is sent into them, and what they ask. Source: docs/contract.md 4 and 5; docs/security.md 3. */
@@ -124,13 +124,17 @@ export const DeliveryStatus = z.enum(['accepted', 'injecting', 'delivered', 'con
 })
 export type DeliveryStatus = z.infer<typeof DeliveryStatus>
 
-/** One message for a session, from a knock on a channel or from the operator. */
+/** One message for a session: from a knock on a channel, from the operator, or from a run that the session started. */
 export const Delivery = z
   .object({
     id: DeliveryId,
     sessionId: SessionId,
-    grantId: z.string().nullable().meta({ description: 'The grant it came through; null: the operator sent it.' }),
+    grantId: z
+      .string()
+      .nullable()
+      .meta({ description: 'The grant it came through; null: the operator sent it, or a run.' }),
     label: z.string().nullable().meta({ description: "The grant's label." }),
+    taskId: TaskId.nullable().meta({ description: 'The run it came from, which this session started.' }),
     mode: InputMode,
     message: z.string(),
     from: z.string().nullable().meta({ description: 'Who the sender says it is.' }),

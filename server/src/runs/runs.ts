@@ -47,6 +47,8 @@ export interface RunsDeps {
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
   /** Hands news from a run to the session that started it. */
+  /** Told of every run that has ended, once its record and its last event are on disk. */
+  onEnded?: (row: RunRow) => void
   reportToSession?: (sessionId: string, news: { taskId: string; message: string }) => Promise<void>
   onError(message: string, error: unknown): void
 }
@@ -212,6 +214,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       if (!agent || !workspace) return await endUnstarted(row, control)
       const ended = await deps.worker({ row, prompt: admitted.prompt, agent, workspace, control })
       endedCounts[ended.status]++
+      deps.onEnded?.(ended)
       recentDurationMs = ((recentDurationMs ?? ended.durationMs ?? 0) + (ended.durationMs ?? 0)) / 2
       return ended
     } catch (error) {
@@ -261,6 +264,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     ])
     await events.close(row.id)
     endedCounts[ended.status]++
+    deps.onEnded?.(ended)
     return ended
   }
 

@@ -35,6 +35,7 @@ export interface ActorDeps extends LiveDeps {
   mayHandOver(grantId: string): boolean
   /** Calls `start` once there is a place among the live sessions; `free` gives it back. */
   places: { wait(id: string, start: () => void): void; free(id: string): void }
+  /** The session has ended for good. */
   onEnded(id: string): void
   onError(message: string, error: unknown): void
 }

@@ -5,6 +5,7 @@ import { MessageText, SenderName } from '../model/message.ts'
 import { frame, NONCE_BYTES, type Knocked } from './frame.ts'
 
 const knock: Knocked = {
+  origin: 'channel',
   deliveryId: 'dlv_01M7W3P5H2A9E4R7W0Y6ZC8MND',
   label: 'ci-deploy',
   from: 'github',

@@ -106,13 +106,15 @@ export function handOver(
   }
 }
 
-/** What the agent gets: from a channel our envelope, from the operator the message as it stands. */
+/** What the agent gets: from a channel or a run our envelope, from the operator the message as it stands. */
 function textOf(row: DeliveryRow): string {
-  if (row.grantId === null) return row.from === null ? row.message : `[${row.from}] ${row.message}`
+  const origin = row.taskId !== null ? 'run' : row.grantId !== null ? 'channel' : undefined
+  if (origin === undefined) return row.from === null ? row.message : `[${row.from}] ${row.message}`
   return frame(
     {
+      origin,
       deliveryId: row.id,
-      label: row.label,
+      label: row.taskId ?? row.label,
       from: row.from,
       message: row.message,
       possibleDuplicate: row.possibleDuplicate,

@@ -20,6 +20,7 @@ export interface NewMessage {
   mode: InputMode
   grantId: string | null
   label: string | null
+  taskId: string | null
   claim?: Claim | undefined
 }
 
@@ -138,8 +139,8 @@ export function createMailbox(
     } finally {
       unwritten.delete(accepted.id)
     }
-    const { id: deliveryId, grantId, label, from, message: text, mode } = accepted
-    void log({ type: 'input.accepted', deliveryId, grantId, label, from, mode, text })
+    const { id: deliveryId, grantId, label, taskId, from, message: text, mode } = accepted
+    void log({ type: 'input.accepted', deliveryId, grantId, label, taskId, from, mode, text })
   }
 
   /** To an idle agent: that it is accepted and that it is about to be handed over are one record. */

@@ -3,6 +3,7 @@ import { isoTime, newId } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { Event } from '../model.ts'
 import { LIMITS } from '../model.ts'
+import { asMessage } from '../model/message.ts'
 import {
   channelOf,
   type Delivery,
@@ -24,7 +25,7 @@ const STOP_WAIT_MS = 6_500
 /** Events read at once from the log of an ended session. */
 const PAGE = 500
 
-export interface SessionsDeps extends Omit<ActorDeps, 'places' | 'onEnded'> {
+export interface SessionsDeps extends Omit<ActorDeps, 'places'> {
   claims: Claims
   workspaces: Workspaces
   maxSessions: number
@@ -44,7 +45,14 @@ export function createSessions(deps: SessionsDeps): Sessions & {
   const places = createPlaces(maxSessions)
   let isStopping = false
 
-  const actorDeps: ActorDeps = { ...deps, places, onEnded: (id) => void actors.delete(id) }
+  const actorDeps: ActorDeps = {
+    ...deps,
+    places,
+    onEnded: (id) => {
+      actors.delete(id)
+      deps.onEnded(id)
+    },
+  }
 
   async function view(row: SessionRow): Promise<Session> {
     const actor = actors.get(row.id)
@@ -136,6 +144,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
       sessionId,
       grantId: null,
       label: null,
+      taskId: null,
       mode: 'queue',
       message,
       from: null,
@@ -212,7 +221,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
         const known = claim?.recordId === undefined ? undefined : await deliveries.get(claim.recordId)
         if (known) return { receipt: receiptOf(known), replayed: true }
         const actor = await actorOf(id)
-        const input = { message, from: from ?? null, mode: delivery, grantId: null, label: null, claim }
+        const input = { message, from: from ?? null, mode: delivery, grantId: null, label: null, taskId: null, claim }
         return { receipt: receiptOf(await actor.accept(input)), replayed: false }
       } finally {
         claim?.release()
@@ -220,8 +229,19 @@ export function createSessions(deps: SessionsDeps): Sessions & {
     },
     async deliver({ sessionId, grantId, label, message, from, claim }) {
       const actor = await actorOf(sessionId)
-      const row = await actor.accept({ message, from, mode: 'queue', grantId, label, claim })
+      const row = await actor.accept({ message, from, mode: 'queue', grantId, label, taskId: null, claim })
       return { receipt: receiptOf(row), delivery: deliveryOf(row) }
+    },
+    async report(sessionId, { taskId, message, once }) {
+      const claim = once && claims.begin(['report', sessionId, ...once], fingerprintOf(once))
+      try {
+        if (claim?.recordId !== undefined && (await deliveries.get(claim.recordId))) return
+        const actor = await actorOf(sessionId)
+        const text = asMessage(message)
+        await actor.accept({ message: text, from: null, mode: 'queue', grantId: null, label: null, taskId, claim })
+      } finally {
+        claim?.release()
+      }
     },
     async receipt(deliveryId) {
       const row = await deliveries.get(deliveryId)

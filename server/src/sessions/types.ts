@@ -64,6 +64,13 @@ export interface Sessions {
    * @throws DomainError `session_not_found`, `session_ended`, `buffer_full`, `forbidden`, `storage_unavailable`
    */
   deliver(knock: Knock): Promise<{ receipt: Receipt; delivery: Delivery }>
+  /**
+   * What a run that this session started has to say: on disk when it resolves.
+   *
+   * @param once names what must be told only once, such as the end of the run
+   * @throws DomainError `session_not_found`, `session_ended`, `buffer_full`, `storage_unavailable`
+   */
+  report(sessionId: string, news: { taskId: string; message: string; once?: string[] }): Promise<void>
   /** What an earlier knock was answered; undefined: there is no such delivery. */
   receipt(deliveryId: string): Promise<Receipt | undefined>
   /** @throws DomainError `delivery_not_found` */

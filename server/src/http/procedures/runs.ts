@@ -83,7 +83,9 @@ export const runProcedures = router({
         wsId: id,
         body,
         ...(ctx.idempotency && { idempotency: ctx.idempotency }),
-        ...(typeof ctx.caller !== 'string' && { trigger: startedBy(ctx.caller) }),
+        ...(typeof ctx.caller !== 'string' && {
+          trigger: startedBy(ctx.caller, body.wait === true || ctx.waitMs !== undefined),
+        }),
       }
       const started = await recorded(() => ctx.runs.start(request))
       return await accepted(ctx, started, body.wait === true ? UNTIL_IT_ENDS : ctx.waitMs)
@@ -309,7 +311,7 @@ export const runProcedures = router({
 })
 
 /** The trigger of a run that an agent process starts. */
-function startedBy({ taskId, sessionId }: RunCaller): Trigger {
+function startedBy({ taskId, sessionId }: RunCaller, isAwaited: boolean): Trigger {
   const shared = { kind: 'run' as const, grantId: null, issueId: null, parentTaskId: taskId }
-  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId }
+  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId, ...(isAwaited && { isAwaited }) }
 }

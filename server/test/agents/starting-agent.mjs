@@ -1,0 +1,33 @@
+// An agent over ACP that starts a run for `run <prompt>` and repeats everything else; for tests of who hears of what.
+import { createInterface } from 'node:readline'
+
+const send = (message) => process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`)
+const { POSTERN_URL, POSTERN_TOKEN, POSTERN_WORKSPACE_ID } = process.env
+
+async function prompt({ sessionId, prompt: [{ text }] }) {
+  let said = `heard ${text}`
+  if (text.startsWith('run ')) {
+    const answer = await fetch(`${POSTERN_URL}/api/workspaces/${POSTERN_WORKSPACE_ID}/headless`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${POSTERN_TOKEN}` },
+      body: JSON.stringify({ agent: 'demo', prompt: text.slice(4) }),
+    })
+    said = `${answer.status} ${(await answer.json()).taskId}`
+  }
+  const content = { type: 'text', text: said }
+  send({ method: 'session/update', params: { sessionId, update: { sessionUpdate: 'agent_message_chunk', content } } })
+  return { stopReason: 'end_turn' }
+}
+
+const answers = {
+  initialize: () => ({ protocolVersion: 1, agentCapabilities: {}, authMethods: [] }),
+  'session/new': () => ({ sessionId: 'one' }),
+  'session/prompt': prompt,
+}
+for await (const line of createInterface({ input: process.stdin })) {
+  const { id, method, params } = JSON.parse(line)
+  if (id === undefined) continue
+  const answer = answers[method]
+  if (answer) send({ id, result: await answer(params) })
+  else send({ id, error: { code: -32601, message: method } })
+}
