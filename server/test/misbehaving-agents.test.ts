@@ -13,6 +13,7 @@ import { eventually, temporaryDirectory } from './temporary.ts'
  * The programs are stand-ins that print what the real ones printed (`agents/scripted-agent.mjs`).
  */
 const SCRIPTED = fileURLToPath(new URL('agents/scripted-agent.mjs', import.meta.url))
+const DEMO = fileURLToPath(new URL('../src/demo-agent/main.ts', import.meta.url))
 const ALL = ['claude', 'codex', 'opencode', 'pi', 'gemini', 'qwen']
 const but = (...names: string[]): string[] => ALL.filter((name) => !names.includes(name))
 /** Milliseconds after which an agent that retries for ever is stopped. */
@@ -29,8 +30,9 @@ beforeAll(async () => {
     const script = `#!/bin/sh\nexec '${process.execPath}' '${SCRIPTED}' ${name} "$@"\n`
     await writeFile(join(programs, name), script, { mode: 0o755 })
   }
+  const limited = { command: [process.execPath, DEMO, '--faults'], output: 'jsonl', end: 'record' }
   const environment = { HOME: directory.path, PATH: `${programs}:${process.env['PATH']}` }
-  server = await startTestServer({ environment, config: { maxRuns: 4, maxQueued: 500 } })
+  server = await startTestServer({ environment, config: { maxRuns: 4, maxQueued: 500, agents: { limited } } })
   wsId = await server.workspace()
 })
 afterAll(async () => {
@@ -171,4 +173,14 @@ describe.concurrent('an agent that', () => {
       expect((await ended(await start(id, '401'))).detail).toContain(`; ${login}`)
     },
   )
+})
+
+test('an agent of one’s own that meets a limit tells when it is over, and so does its run', async () => {
+  const body = { agent: 'limited', prompt: '/limit 60' }
+  const { taskId } = (await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, body)).body
+  const run = await ended(taskId)
+  const waiting = (await eventsOf(taskId)).find(({ type }) => type === 'agent.waiting')
+  expect(waiting).toMatchObject({ kind: 'rate_limit', status: 429 })
+  expect(run).toMatchObject({ status: 'failed', reason: 'rate_limited' })
+  expect(run.detail).toContain(`; the limit is over at ${String(waiting?.['resetsAt'])}`)
 })

@@ -20,6 +20,8 @@ export interface Folded {
   readonly fatal: { kind: FailureKind; message: string } | undefined
   /** The limit that the agent last waited for, while it has done nothing since. */
   readonly waiting: { resetsAt?: string } | undefined
+  /** When the last limit that it met ends (RFC 3339), where it told. */
+  readonly limitEndsAt: string | undefined
   /** Name of the tool that was last refused. */
   readonly deniedTool: string | null
   /** Name of the tool that is at work, of several the one that began last. */
@@ -41,6 +43,7 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
   let end: Folded['end']
   let fatal: Folded['fatal']
   let waiting: Folded['waiting']
+  let limitEndsAt: string | undefined
   let deniedTool: string | null = null
   let streaming = false
 
@@ -66,6 +69,9 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
       },
       get waiting() {
         return waiting
+      },
+      get limitEndsAt() {
+        return limitEndsAt
       },
       get deniedTool() {
         return deniedTool
@@ -96,6 +102,7 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
           break
         case 'agent.waiting':
           waiting = event.resetsAt === undefined ? {} : { resetsAt: event.resetsAt }
+          limitEndsAt = event.resetsAt ?? limitEndsAt
           break
         case 'permission.denied':
           deniedTool = event.name

@@ -57,7 +57,7 @@ export function judge(input: {
   }
   function adviceFor(reason: RunReason, detail: string): string | undefined {
     if (reason === 'agent_not_logged_in') return input.loginHint
-    if (reason === 'rate_limited' && folded.waiting?.resetsAt) return `the limit is over at ${folded.waiting.resetsAt}`
+    if (reason === 'rate_limited' && folded.limitEndsAt) return `the limit is over at ${folded.limitEndsAt}`
     if (input.resumes && UNKNOWN_CONVERSATION.test(detail)) return 'leave `resume` out to begin a new conversation'
     if (folded.deniedTool !== null && reason === 'no_result')
       return `it was not allowed to use ${folded.deniedTool.slice(0, 100)}: the workspace's \`permissions\` say how far it may go`
