@@ -145,6 +145,35 @@ describe('the client', () => {
   })
 })
 
+test('writes, reads, runs and changes issues, and tells of a file that changed meanwhile', async () => {
+  await using server = await startTestServer()
+  const { postern, wsId } = await demo(server)
+  const issue = await postern.issues.create(wsId, {
+    title: 'Brief',
+    body: '/files',
+    when: { kind: 'every', every: '1d' },
+  })
+  expect(issue).toMatchObject({ issueId: 'brief', status: 'todo', health: 'ok' })
+  expect((await postern.issues.list(wsId).toArray()).map(({ issueId }) => issueId)).toEqual(['brief'])
+  expect(await postern.issues.board({ wsId, status: 'done' })).toEqual({ issues: [], problems: [] })
+  await postern.issues.comment(wsId, 'brief', { text: 'Skip it on holidays.' })
+  const { comments, revision } = await postern.issues.get(wsId, 'brief')
+  expect(comments).toMatchObject([{ author: 'operator', text: 'Skip it on holidays.' }])
+  const stale = postern.issues.update(wsId, 'brief', { revision: issue.revision, status: 'done' })
+  await expect(stale).rejects.toBeInstanceOf(ConflictError)
+  expect((await postern.issues.update(wsId, 'brief', { revision, when: null })).when).toBeNull()
+  const run = await postern.issues.run(wsId, 'brief', { idempotencyKey: 'k' })
+  expect((await postern.issues.run(wsId, 'brief', { idempotencyKey: 'k' })).taskId).toBe(run.taskId)
+  expect((await postern.runs.waitFor(run.taskId)).trigger).toMatchObject({ kind: 'issue', issueId: 'brief' })
+  expect((await postern.issues.schedule(wsId, 'brief')).nextFires).toEqual([])
+  expect((await postern.issues.preview({ kind: 'cron', cron: '0 9 * * *' }, { count: 2 })).fires).toHaveLength(2)
+  await expect(postern.issues.preview({ kind: 'cron', cron: '61 9 * * *' })).rejects.toMatchObject({
+    code: 'cron_invalid',
+  })
+  expect((await postern.issues.delete(wsId, 'brief')).title).toBe('Brief')
+  await expect(postern.issues.get(wsId, 'brief')).rejects.toBeInstanceOf(NotFoundError)
+})
+
 describe('events', () => {
   test('come once and in order through connections that are cut again and again', async () => {
     await using server = await startTestServer()

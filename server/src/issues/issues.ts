@@ -17,6 +17,8 @@ import type { FireNote, IssueRef, Issues } from './types.ts'
 
 /** Times that a change is made again when the file changed under it and the caller named no revision. */
 const ATTEMPTS = 5
+/** Milliseconds that stopping waits for what is being decided. */
+const STOP_WAIT_MS = 2_000
 /** Numbers tried behind a name that is taken. */
 const MAX_NAMES = 100
 
@@ -31,7 +33,7 @@ export interface IssuesDeps {
   onError(message: string, error: unknown): void
 }
 
-/** See `Issues`. `start` reads every file and begins to fire; `look` is for a workspace that came, changed or went. */
+/** See `Issues`. `start` begins to read every file and to fire; `look` is for a workspace that came, changed or went. */
 export function createIssues(deps: IssuesDeps): Issues & {
   start(): Promise<void>
   look(wsId: string): Promise<void>
@@ -274,8 +276,9 @@ export function createIssues(deps: IssuesDeps): Issues & {
         if (!known.has(row.wsId)) await scheduler.forget(row)
         else fires.attend(row, row)
       }
-      await library.lookAtAll()
-      loops = Promise.all([scheduler.run(signal), library.watch(signal)])
+      // Not waited for: a workspace on a disk that hangs keeps no server from starting.
+      const first = library.lookAtAll().catch((error: unknown) => onError('the issues could not be looked at', error))
+      loops = Promise.all([first, scheduler.run(signal), library.watch(signal)])
     },
 
     async look(wsId) {
@@ -284,7 +287,10 @@ export function createIssues(deps: IssuesDeps): Issues & {
 
     async stop() {
       closing.abort(new Error('the server is stopping'))
-      await Promise.all([loops, fires.settled()])
+      const over = new AbortController()
+      const limit = clock.sleep(STOP_WAIT_MS, over.signal).catch(() => undefined)
+      await Promise.race([Promise.all([loops, fires.settled()]), limit])
+      over.abort()
     },
   }
 }

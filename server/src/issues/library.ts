@@ -167,9 +167,12 @@ export function createLibrary(deps: {
       places.delete(wsId)
       onGone(wsId)
     }
-    for (const wsId of ids) {
-      await look(wsId).catch((error: unknown) => onError(`the issues of ${wsId} could not be looked at`, error))
-    }
+    // All at once: one on a disk that hangs must not hold up the others.
+    await Promise.all(
+      [...ids].map((wsId) =>
+        look(wsId).catch((error: unknown) => onError(`the issues of ${wsId} could not be looked at`, error)),
+      ),
+    )
   }
 
   return {
