@@ -27,7 +27,6 @@ import { createTurns } from './process/turns.ts'
 import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
-import { retireOldLogs } from './runs/retention.ts'
 import { createRequests } from './requests/requests.ts'
 import { isTerminal, type RunRow } from './model.ts'
 import { createRuns } from './runs/runs.ts'
@@ -38,6 +37,7 @@ import { lockDataDirectory } from './store/lock.ts'
 import type { LiveSession } from './sessions/live.ts'
 import { recoverSessions } from './sessions/recovery.ts'
 import { createSessions } from './sessions/sessions.ts'
+import { madeAt, retireOldLogs } from './store/retention.ts'
 import { openStore } from './store/store.ts'
 import { createGit } from './workspaces/git.ts'
 import { createWorkspaces } from './workspaces/workspaces.ts'
@@ -391,14 +391,19 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await issues.start()
 
     const background = new AbortController()
+    const logs = { disk, clock, days: config.retention.outputDays, onError: onTrouble, signal: background.signal }
     void retireOldLogs({
-      disk,
-      clock,
+      ...logs,
       directory: join(dataDir, 'runs'),
-      outputDays: config.retention.outputDays,
-      isActive: (taskId) => runs.isActive(taskId),
-      onError: onTrouble,
-      signal: background.signal,
+      doneSince: (taskId) => (runs.isActive(taskId) ? undefined : madeAt(taskId)),
+    })
+    void retireOldLogs({
+      ...logs,
+      directory: join(dataDir, 'sessions'),
+      async doneSince(id) {
+        const endedAt = sessions.isOpen(id) ? null : ((await store.sessions.get(id))?.endedAt ?? null)
+        return endedAt === null ? undefined : Date.parse(endedAt)
+      },
     })
     void keepGrants({
       grants,
