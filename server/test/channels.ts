@@ -107,18 +107,22 @@ export async function eventsOf(server: ServerLike, sessionId: string): Promise<E
   }
 }
 
-/** The whole texts that the demo agent says it received, in order: what was handed over. */
-export async function heard(server: ServerLike, sessionId: string): Promise<string[]> {
-  const texts = (await eventsOf(server, sessionId)).flatMap(({ type, text }) =>
-    type === 'agent.message' ? [text ?? ''] : [],
-  )
-  return [...texts.join('').matchAll(/I received ("(?:[^"\\]|\\.)*")/g)].map(
-    ([, json = '""']) => JSON.parse(json) as string,
-  )
+/**
+ * What came through channels to the demo agent, whole and in order. By the agent's own record, which it writes before it
+ * shows a sign: what the server has seen of it may be lost with the server.
+ */
+export async function heard(server: ServerLike & { dataDir: string }, sessionId: string): Promise<string[]> {
+  const { conversationId } = await sessionOf(server, sessionId)
+  const path = join(server.dataDir, 'demo-agent', 'conversations', `${conversationId ?? ''}.jsonl`)
+  const said = (await readFile(path, 'utf8'))
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as { role: string; text: string })
+  return said.flatMap(({ role, text }) => (role === 'user' && text.startsWith('<postern-hook ') ? [text] : []))
 }
 
 /** Ids of the deliveries that were handed over, in order. */
-export async function handedOver(server: ServerLike, sessionId: string): Promise<string[]> {
+export async function handedOver(server: ServerLike & { dataDir: string }, sessionId: string): Promise<string[]> {
   return (await heard(server, sessionId)).flatMap(
     (text) => /^<postern-hook delivery="(dlv_\w{26})"/.exec(text)?.[1] ?? [],
   )

@@ -1,8 +1,6 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { Delivery, DeliveryStatus } from '../src/model/sessions.ts'
-import { deliveriesOf, sessionOf, untilState, type ServerLike } from './channels.ts'
+import { deliveriesOf, heard, untilState, type ServerLike } from './channels.ts'
 
 /** One message that a scenario sent again and again until it was answered, and what it was told. */
 export interface Sent {
@@ -27,22 +25,12 @@ interface Heard {
   message: string
 }
 
-/**
- * By the record of the demo agent itself, which it writes before it shows a sign: what the server has seen of it may be
- * lost with the server.
- */
+const FRAME =
+  /^<postern-hook delivery="(dlv_\w{26})"[^>]*?( possible-duplicate="true")? n="\w{16}">\n[^\n]*\n([^]*)\n<\/postern-hook n="\w{16}">$/
+
 export async function heardDeliveries(server: ServerLike, dataDir: string, sessionId: string): Promise<Heard[]> {
-  const { conversationId } = await sessionOf(server, sessionId)
-  const path = join(dataDir, 'demo-agent', 'conversations', `${conversationId ?? ''}.jsonl`)
-  const said = (await readFile(path, 'utf8'))
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as { role: string; text: string })
-  const frame =
-    /^<postern-hook delivery="(dlv_\w{26})"[^>]*?( possible-duplicate="true")? n="\w{16}">\n[^\n]*\n([^]*)\n<\/postern-hook n="\w{16}">$/
-  return said.flatMap(({ role, text }) => {
-    if (role !== 'user') return []
-    const [, deliveryId, copy, message] = frame.exec(text) ?? []
+  return (await heard({ ...server, dataDir }, sessionId)).flatMap((text) => {
+    const [, deliveryId, copy, message] = FRAME.exec(text) ?? []
     return deliveryId === undefined ? [] : [{ deliveryId, isCopy: copy !== undefined, message: message ?? '' }]
   })
 }

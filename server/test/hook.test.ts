@@ -4,9 +4,11 @@ import { describe, expect, test } from 'vitest'
 import { channelHash, signToken } from '../src/channels/token.ts'
 import { newId, systemClock } from '../src/clock.ts'
 import { FORBIDDEN } from '../src/http/hook.ts'
+import { checksum } from '../src/keys/checksum.ts'
 import { channelOf } from '../src/model/sessions.ts'
 import { deliveriesOf, handedOver, knock, mint, NO_LIMITS, settled, signingKey, startWithSession } from './channels.ts'
 import { startTestServer } from './harness.ts'
+import { GOOD_TOKEN, memoryChannels, startHttp } from './http-harness.ts'
 import { rawJson, rawRequest, type RawAnswer } from './raw-http.ts'
 import { adminToken, call, serve } from './server-process.ts'
 import { temporaryDirectory } from './temporary.ts'
@@ -60,12 +62,14 @@ test('the address that was minted reaches the agent, by path and by header', asy
 })
 
 describe('a bad token', () => {
-  test('T4: a token of the operator opens no hook, and one of a hook nothing else', async () => {
+  test('T4: a token of the operator or of a run opens no hook, and one of a hook nothing else', async () => {
     await using made = await startWithSession()
     const { server, sessionId } = made
     const { token } = await mint(server, { sessionId })
     expect403(await rawJson(server.port, `POST /hook/${server.token}`, BODY))
     expect403(await rawJson(server.port, 'POST /hook', BODY, [`Authorization: Bearer ${server.token}`]))
+    const runToken = `pstn_run1_${'A'.repeat(43)}`
+    expect403(await rawJson(server.port, `POST /hook/${runToken}${checksum(runToken)}`, BODY))
     for (const path of ['GET /api/channels', 'GET /api/workspaces', `DELETE /api/channels/${sessionId}`]) {
       const answer = await rawRequest(server.port, { line: path, headers: [`Authorization: Bearer ${token}`] })
       expect([answer.status, answer.json?.['code']]).toEqual([401, 'invalid_token'])
@@ -254,6 +258,30 @@ describe('a bad token', () => {
     expect(Number(limited?.headers.get('retry-after'))).toBeGreaterThan(0)
     expect([200, 202]).toContain((await knock(server, token, 'through')).status)
   })
+})
+
+test('I11: behind a proxy each source is counted by itself, and all of them together', async () => {
+  await using http = await startHttp({
+    channels: memoryChannels(),
+    channelLimits: { failuresPerSource: 3, failuresInAll: 10 },
+    config: { trustedProxies: ['127.0.0.1'] },
+    clock: { ...systemClock, monotonic: () => 1_000 }, // nothing comes back
+  })
+  const from = async (source: string, path = '/hook/junk'): Promise<number> =>
+    (await rawJson(http.port, `POST ${path}`, BODY, [`X-Forwarded-For: 203.0.113.${source}`])).status
+  const statuses: Record<string, number[]> = {}
+  for (const source of ['1', '1', '1', '1', '2', '2', '2', '2', '3', '3', '3', '4', '4']) {
+    ;(statuses[source] ??= []).push(await from(source))
+  }
+  expect(statuses).toEqual({ 1: [403, 403, 403, 429], 2: [403, 403, 403, 429], 3: [403, 403, 403], 4: [403, 429] })
+  for (const source of ['1', '4', '5']) expect(await from(source, `/hook/${GOOD_TOKEN}`)).toBe(200)
+})
+
+test('a server that stops refuses good tokens with 503, and bad ones as ever', async () => {
+  await using http = await startHttp({ channels: memoryChannels(), isDraining: () => true })
+  const answer = await rawJson(http.port, `POST /hook/${GOOD_TOKEN}`, BODY)
+  expect([answer.status, answer.json?.['code'], answer.headers['retry-after']]).toEqual([503, 'draining', '5'])
+  expect403(await rawJson(http.port, 'POST /hook/junk', BODY))
 })
 
 describe('the order of checks', () => {

@@ -170,6 +170,9 @@ Start:
       -H 'Content-Type: application/json' -H 'Idempotency-Key: KEY' -d '{"prompt": "Say what changed since yesterday."}'
 Wait, up to 60 s at a time:
     curl -H 'Prefer: wait=60' ${url}/api/headless/TASK_ID
+Tell a live session something, with a channel address somebody gave you (keep it secret; it can do nothing else):
+    curl -X POST ADDRESS -H 'Content-Type: application/json' \\
+      -d '{"message": "deploy finished", "from": "ci", "idempotency_key": "KEY"}'
 
 - [Workspaces](${url}/api/workspaces): their ids and agents
 - [Reference](${url}/docs.md): every operation, field and error code
