@@ -62,6 +62,43 @@ while True:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
 `
 
+/** As `PTY`, and types each text once the one it waits for was shown since the last. */
+const TYPING_PTY = `
+import fcntl, json, os, pty, struct, sys, termios
+steps = json.loads(sys.argv[1])
+pid, fd = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, ${COLUMNS}, 0, 0))
+    os.execv(sys.argv[2], sys.argv[2:])
+seen = b''
+while True:
+    while steps and steps[0][0].encode() in seen:
+        wanted, text = steps.pop(0)
+        seen = seen.split(wanted.encode(), 1)[1]
+        os.write(fd, text.encode())
+    try:
+        data = os.read(fd, 65536)
+    except OSError:
+        break
+    if not data:
+        break
+    seen += data
+    os.write(1, data)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
+`
+
+/**
+ * Runs the command line on a terminal of 100 columns with somebody at its keys; both its outputs are in `stdout`, as the
+ * terminal got them. Needs python3.
+ *
+ * @param steps what to wait for, and what to type then
+ */
+export async function typed(args: string[], options: CliOptions, steps: [string, string][]): Promise<Ran> {
+  const command = [process.execPath, PROGRAM, ...args]
+  const ran = await start(['python3', '-c', TYPING_PTY, JSON.stringify(steps), ...command], options).ended
+  return { ...ran, stdout: ran.stdout.replaceAll('\r\n', '\n') }
+}
+
 /** Runs the command line on a terminal of 100 columns; both its outputs are in `stdout`. Needs python3. */
 export async function terminal(args: string[], options: CliOptions): Promise<Ran> {
   const ran = await start(['python3', '-c', PTY, process.execPath, PROGRAM, ...args], options).ended
@@ -87,11 +124,17 @@ function start([program = '', ...args]: string[], options: CliOptions): CliProce
 
 /** The output with what differs from run to run named instead: ids, times, addresses, directories. */
 export function stable(text: string, places: { url?: string; dataDir?: string } = {}): string {
-  const ids = new Map<string, string>()
-  const nameOf = (id: string): string => ids.get(id) ?? (ids.set(id, `<run ${ids.size + 1}>`), `<run ${ids.size}>`)
+  const known = { headless: 'run', sess: 'session', grant: 'grant', dlv: 'delivery', perm: 'request' }
+  const ids = new Map<string, Map<string, string>>()
+  const nameOf = (id: string, kind: keyof typeof known): string => {
+    const named = ids.get(kind) ?? new Map<string, string>()
+    ids.set(kind, named)
+    return named.get(id) ?? (named.set(id, `<${known[kind]} ${named.size + 1}>`), `<${known[kind]} ${named.size}>`)
+  }
   const { url, dataDir } = places
   return [
-    [/headless_[0-9A-Z]{10,26}/g, nameOf],
+    [/\bpstn_h1_[\w-]+/g, '<token>'],
+    [/\b(headless|sess|grant|dlv|perm)_[0-9A-Z]{10,26}/g, nameOf],
     [/inb_[0-9A-Z]{10,26}/g, '<entry>'],
     [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, '<time>'],
     [/\b[0-9a-f]{40}\b/g, '<sha>'],

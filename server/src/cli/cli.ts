@@ -4,6 +4,7 @@ import { createContext, type Context, type GlobalOptions } from './context.ts'
 import { EXIT } from './exit.ts'
 import { addIssues } from './issue-commands.ts'
 import { addInbox } from './inbox-commands.ts'
+import { addLive } from './live-commands.ts'
 import { version } from './version.ts'
 
 /** Runs one command line. Resolves with the exit code; everything was written. */
@@ -95,6 +96,7 @@ function build(done: (code: number) => void): Command {
     action,
   )
   addInbox(program, action)
+  addLive(program, group, action)
   action(program.command('version').description('print the version'), (context) => {
     context.screen.print(version)
     return Promise.resolve(EXIT.ok)

@@ -10,3 +10,6 @@ export type Action = <T extends unknown[]>(
 /** Examples stand first: they are what people look for. */
 export const examples = (...lines: string[]): string =>
   `Examples:\n${lines.map((line) => `  $ postern ${line}`).join('\n')}\n`
+
+/** Makes a command that has commands of its own. */
+export type Group = (name: string, description: string, ...lines: string[]) => Command

@@ -9,6 +9,7 @@ import {
   IdempotencyError,
   NotFoundError,
   PosternError,
+  ReplyTimeoutError,
   WaitTimeoutError,
 } from '@postern/sdk'
 import type { Context } from './context.ts'
@@ -18,7 +19,7 @@ import { inert } from './text.ts'
 /** Exit code of an error, by what the caller has to do about it. */
 export function codeOf(error: unknown): number {
   if (error instanceof CliExit) return error.code
-  if (error instanceof WaitTimeoutError) return EXIT.ownDeadline
+  if (error instanceof WaitTimeoutError || error instanceof ReplyTimeoutError) return EXIT.ownDeadline
   if (error instanceof ConnectionError) return EXIT.notReachable
   if (error instanceof AuthError || error instanceof ForbiddenError) return EXIT.notAuthorised
   if (error instanceof NotFoundError) return EXIT.notFound
@@ -58,12 +59,13 @@ export function explain(context: Context, error: unknown): number {
 /** The next step, in the words of the command line. */
 function hintOf(error: PosternError): string | undefined {
   if (error instanceof WaitTimeoutError) return `postern runs watch ${error.taskId}`
+  if (error instanceof ReplyTimeoutError) return `postern session attach ${error.sessionId}`
   return error.hint?.replace('send whenBusy: "queue"', 'postern run … --queue')
 }
 
 /** A hint with our commands as they can be typed here: `npx postern` in a checkout. */
 const runnable = (context: Context, hint: string): string =>
   hint.replace(
-    /(?<![\w/.-])postern (?=(serve|tour|doctor|run|runs|workspace|ws|agents|issue|inbox|report)\b)/g,
+    /(?<![\w/.-])postern (?=(serve|tour|doctor|run|runs|workspace|ws|agents|issue|inbox|report|session|channel|requests|listen|trigger|keys)\b)/g,
     `${context.me} `,
   )

@@ -2,36 +2,49 @@ import type { Event } from '@postern/sdk'
 import type { Context } from './context.ts'
 import { inert } from './text.ts'
 
-/** Prints events as they come: what the agent says on stdout, what it does on stderr; with --json JSON Lines. */
-export async function follow(context: Context, events: AsyncIterable<Event>): Promise<void> {
-  const { screen, options } = context
-  let open = false // a message in deltas that has not ended its line
+/** Prints events: what the agent says on stdout, what it does on stderr; with --json JSON Lines. */
+export interface EventPrinter {
+  print(event: Event): void
+  /** Ends the line of a message that came in pieces and has not ended it. */
+  endLine(): void
+  /** True in the middle of such a line. */
+  isOpen(): boolean
+}
+
+/** @param describeAs one line about an event that is not speech; undefined: nothing is shown */
+export function createEventPrinter(
+  { screen, options }: Context,
+  describeAs: (event: Event) => string | undefined = describe,
+): EventPrinter {
+  let open = false
   const endLine = (): void => {
     if (open) screen.write('\n')
     open = false
   }
-  for await (const event of events) {
-    if (options.json) {
-      screen.printJson(event)
-      continue
-    }
-    if (event.type === 'agent.message' && event['delta'] === true) {
-      screen.write(inert(event.text ?? ''))
-      open = true
+  function print(event: Event): void {
+    const text = event.text ?? ''
+    if (options.json) screen.printJson(event)
+    else if (event.type === 'output.text' || (event.type === 'agent.message' && event['delta'] === true)) {
+      screen.write(inert(text))
+      if (text !== '') open = !text.endsWith('\n')
     } else if (event.type === 'agent.message') {
       endLine()
-      screen.print(inert(event.text ?? ''))
-    } else if (event.type === 'output.text') {
-      screen.write(inert(event.text ?? ''))
-      open = !(event.text ?? '').endsWith('\n')
+      screen.print(inert(text))
     } else {
-      const line = describe(event)
-      if (line === undefined) continue
+      const line = describeAs(event)
+      if (line === undefined) return
       endLine()
       screen.note(screen.style('gray', line))
     }
   }
-  endLine()
+  return { print, endLine, isOpen: () => open }
+}
+
+/** Prints events as they come, until there are no more. */
+export async function follow(context: Context, events: AsyncIterable<Event>): Promise<void> {
+  const printer = createEventPrinter(context)
+  for await (const event of events) printer.print(event)
+  printer.endLine()
 }
 
 /** A field for people: text as it is, anything else as JSON. */
@@ -56,6 +69,20 @@ export function describe(event: Event): string | undefined {
       const until = event['resetsAt'] === undefined ? '' : `, until ${field('resetsAt')}`
       return `waiting for the limit of the model's service${until}: ${field('message')}`
     }
+    case 'session.state':
+      return describeState(event)
+    case 'input.accepted':
+      return `← ${sender(event)}${field('text').slice(0, 300)}`
+    case 'input.failed':
+      return `✗ ${field('deliveryId')} was not delivered: ${field('reason')}`
+    case 'input.uncertain':
+      return `✗ ${field('deliveryId')}: the agent died twice in the hand-over; whether it has it is not known`
+    case 'turn.ended':
+      return describeTurn(event)
+    case 'permission.requested':
+      return `? it asks: ${field('title')}${event['kind'] == null ? '' : ` (${field('kind')})`} · ${field('requestId')}`
+    case 'permission.answered':
+      return `${field('status')}${event['answeredBy'] == null ? '' : ` by ${field('answeredBy')}`}`
     case 'permission.denied':
       return `denied: ${field('name')} ${field('message')}`
     case 'run.silent':
@@ -69,4 +96,32 @@ export function describe(event: Event): string | undefined {
     default:
       return undefined
   }
+}
+
+/** Who sent it: what the sender says, and through which grant. */
+export function sender(event: Event): string {
+  const [from, label] = [event['from'], event['label']].map((value) => inert(textOf(value ?? undefined), true))
+  const through = event['grantId'] == null ? '' : `via ${label || inert(textOf(event['grantId']), true)}`
+  const who = [from, through].filter(Boolean).join(' ')
+  return who === '' ? '' : `${who}: `
+}
+
+function describeState(event: Event): string | undefined {
+  const why = [event['reason'], event['detail']].map((value) => inert(textOf(value ?? undefined), true)).filter(Boolean)
+  switch (event['state']) {
+    case 'starting':
+      return 'the agent starts'
+    case 'suspended':
+      return `suspended: ${why.join(': ')}; the next message resumes it`
+    case 'ended':
+      return `ended: ${why.join(': ')}`
+    default:
+      return undefined
+  }
+}
+
+function describeTurn(event: Event): string | undefined {
+  if (event['status'] === 'completed') return undefined
+  const error = event['error'] as { message?: unknown } | undefined
+  return `✗ turn ${inert(textOf(event['status']), true)}${error ? `: ${inert(textOf(error.message), true).slice(0, 300)}` : ''}`
 }

@@ -1,12 +1,32 @@
-import { ForbiddenError, type InboxId, type Postern, type TaskId, type WorkspaceId } from '@postern/sdk'
+import {
+  ForbiddenError,
+  type DeliveryId,
+  type GrantId,
+  type InboxId,
+  type Postern,
+  type RequestId,
+  type SessionId,
+  type TaskId,
+  type WorkspaceId,
+} from '@postern/sdk'
 import { CliExit, EXIT } from './exit.ts'
 
-/** Length of a whole run id. */
-const WHOLE = 'headless_'.length + 26
-/** Runs looked through for a prefix, newest first. */
+/** Digits of a ULID, which every id but a workspace's ends with. */
+const ULID = 26
+/** Records looked through for a prefix, newest first. */
 const LOOKED_THROUGH = 1_000
 /** Matches of an ambiguous prefix that are listed. */
 const LISTED = 10
+
+/** Things with ids: how they begin, what they are called, and the command that lists them. */
+const KINDS = {
+  run: { prefix: 'headless_', what: 'run', command: 'postern runs' },
+  session: { prefix: 'sess_', what: 'session', command: 'postern session ls' },
+  grant: { prefix: 'grant_', what: 'grant', command: 'postern channel ls' },
+  request: { prefix: 'perm_', what: 'permission request', command: 'postern requests --all' },
+  delivery: { prefix: 'dlv_', what: 'delivery', command: 'postern listen' },
+  inbox: { prefix: 'inb_', what: 'inbox entry', command: 'postern inbox ls' },
+} as const
 
 /**
  * The run id that a prefix means: whole ids are taken as they are, `01M7…` without the kind will do.
@@ -14,14 +34,51 @@ const LISTED = 10
  * @throws CliExit 5 when there is none, 2 when there are several (they are listed)
  */
 export async function resolveRun(postern: Postern, given: string): Promise<TaskId> {
-  const prefix = given.startsWith('headless_') ? given : `headless_${given}`
-  if (prefix.length >= WHOLE) return prefix as TaskId
-  const recent = await postern.runs.list({ pageSize: 200 }).toArray({ limit: LOOKED_THROUGH })
-  const found = recent.map((run) => run.taskId).filter((id) => id.toLowerCase().startsWith(prefix.toLowerCase()))
-  const only = theOnly(found, given, 'runs')
-  if (only === undefined)
-    throw new CliExit(EXIT.notFound, `no run among the newest ${recent.length} begins with "${given}"`, 'postern runs')
-  return only
+  const runs = postern.runs.list({ pageSize: 200 })
+  return await resolve('run', given, async () => (await runs.toArray({ limit: LOOKED_THROUGH })).map((r) => r.taskId))
+}
+
+/** As `resolveRun`, for sessions. */
+export async function resolveSession(postern: Postern, given: string): Promise<SessionId> {
+  const sessions = postern.sessions.list({ pageSize: 200 })
+  return await resolve('session', given, async () => (await sessions.toArray({ limit: LOOKED_THROUGH })).map(idOf))
+}
+
+/** As `resolveRun`, for grants; all of them are looked through, since what is revoked must be the one that was meant. */
+export async function resolveGrant(postern: Postern, given: string): Promise<GrantId> {
+  return await resolve('grant', given, async () => (await postern.channels.list({ pageSize: 200 }).toArray()).map(idOf))
+}
+
+/** As `resolveRun`, for what agents ask. */
+export async function resolveRequest(postern: Postern, given: string): Promise<RequestId> {
+  const requests = postern.requests.list({ pageSize: 200 })
+  return await resolve('request', given, async () => (await requests.toArray({ limit: LOOKED_THROUGH })).map(idOf))
+}
+
+/** A delivery must be named by its whole id. @throws CliExit 2 */
+export async function wholeDelivery(given: string): Promise<DeliveryId> {
+  const none = (): never => {
+    throw new CliExit(EXIT.usage, `"${given}" is not the whole id of a delivery`, KINDS.delivery.command)
+  }
+  return await resolve<DeliveryId>('delivery', given, none)
+}
+
+const idOf = <Id extends string>({ id }: { id: Id }): Id => id
+
+async function resolve<Id extends string>(
+  kind: keyof typeof KINDS,
+  given: string,
+  known: () => Promise<Id[]>,
+): Promise<Id> {
+  const { prefix, what, command } = KINDS[kind]
+  const wanted = given.startsWith(prefix) ? given : `${prefix}${given}`
+  if (wanted.length >= prefix.length + ULID) return wanted as Id
+  if (wanted === prefix) throw new CliExit(EXIT.usage, `an empty id names no ${what}`, command)
+  const ids = await known()
+  const found = ids.filter((id) => id.toLowerCase().startsWith(wanted.toLowerCase()))
+  const only = theOnly(found, given, what.endsWith('y') ? `${what.slice(0, -1)}ies` : `${what}s`)
+  if (only !== undefined) return only
+  throw new CliExit(EXIT.notFound, `no ${what} among the newest ${ids.length} begins with "${given}"`, command)
 }
 
 /**
@@ -51,13 +108,8 @@ export async function resolveWorkspace(postern: Postern, given: string): Promise
  * @throws CliExit 5 when there is none, 2 when there are several (they are listed)
  */
 export async function resolveInbox(postern: Postern, given: string): Promise<InboxId> {
-  const prefix = given.startsWith('inb_') ? given : `inb_${given}`
-  if (prefix.length >= 'inb_'.length + 26) return prefix as InboxId
-  const recent = await postern.inbox.list({ pageSize: 200 }).toArray({ limit: LOOKED_THROUGH })
-  const found = recent.map(({ id }) => id).filter((id) => id.toLowerCase().startsWith(prefix.toLowerCase()))
-  const only = theOnly(found, given, 'inbox entries')
-  if (only === undefined) throw new CliExit(EXIT.notFound, `no inbox entry begins with "${given}"`, 'postern inbox ls')
-  return only
+  const entries = postern.inbox.list({ pageSize: 200 })
+  return await resolve('inbox', given, async () => (await entries.toArray({ limit: LOOKED_THROUGH })).map(idOf))
 }
 
 /** The only one found, if there is one. @throws CliExit 2 when there are several (they are listed) */

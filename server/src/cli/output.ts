@@ -3,7 +3,7 @@ import type { Event, Postern, TaskId } from '@postern/sdk'
 import { parseCount, type Context } from './context.ts'
 import { EXIT } from './exit.ts'
 import { resolveRun } from './ids.ts'
-import { untilLeft } from './leaving.ts'
+import { runLookedAt, untilLeft } from './leaving.ts'
 import { inert } from './text.ts'
 
 /** Milliseconds between two looks at output that grows. */
@@ -20,7 +20,7 @@ export async function printEvents(
   const taskId = await resolveRun(postern, given)
   const print = (event: Event): void => context.screen.printJson(event)
   if (flags.follow) {
-    return await untilLeft(context, taskId, undefined, async (signal) => {
+    return await untilLeft(context, runLookedAt(context, taskId), undefined, async (signal) => {
       for await (const event of postern.runs.events(taskId, { after, signal })) print(event)
       return EXIT.ok
     })
@@ -49,7 +49,7 @@ export async function printOutput(
     write(await postern.runs.output(taskId, { stream, ...(tailBytes !== undefined && { tailBytes }) }))
     return EXIT.ok
   }
-  return await untilLeft(context, taskId, undefined, async (signal) => {
+  return await untilLeft(context, runLookedAt(context, taskId), undefined, async (signal) => {
     const decoder = new TextDecoder()
     for await (const bytes of growing(postern, { taskId, stream, tailBytes, signal })) {
       write(decoder.decode(bytes, { stream: true }))

@@ -4,7 +4,7 @@ import { parseSpan, type Context } from './context.ts'
 import { CliExit, EXIT, exitOf } from './exit.ts'
 import { follow } from './follow.ts'
 import { resolveRun, resolveWorkspace } from './ids.ts'
-import { untilLeft } from './leaving.ts'
+import { runLookedAt, untilLeft } from './leaving.ts'
 import { showProgress } from './progress.ts'
 import { inert, span, status } from './text.ts'
 
@@ -75,7 +75,7 @@ export async function waitForRun(
   deadline?: string,
 ): Promise<number> {
   const { screen, options } = context
-  return await untilLeft(context, taskId, deadline, async (signal) => {
+  return await untilLeft(context, runLookedAt(context, taskId), deadline, async (signal) => {
     const progress = screen.showsProgress ? showProgress(postern, taskId, signal) : undefined
     const done = await postern.runs.waitFor(taskId, { signal }).finally(() => progress?.stop())
     if (options.json) screen.printJson(done)
@@ -92,7 +92,7 @@ export async function followRun(
   taskId: TaskId,
   deadline?: string,
 ): Promise<number> {
-  return await untilLeft(context, taskId, deadline, async (signal) => {
+  return await untilLeft(context, runLookedAt(context, taskId), deadline, async (signal) => {
     await follow(context, postern.runs.events(taskId, { signal }))
     const done = await postern.runs.get(taskId, { signal })
     context.screen.note(summary(context, done))

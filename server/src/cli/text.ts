@@ -74,6 +74,21 @@ export function status(screen: Screen, name: string): string {
   return screen.style(style, `${sign} ${name}`)
 }
 
+const STATES: Record<string, [string, Style]> = {
+  starting: ['○', 'gray'],
+  idle: ['●', 'green'],
+  busy: ['●', 'cyan'],
+  waiting: ['?', 'yellow'],
+  suspended: ['○', 'yellow'],
+  ended: ['✗', 'gray'],
+}
+
+/** The state of a session as a sign and its word. */
+export function sessionState(screen: Screen, name: string): string {
+  const [sign, style] = STATES[name] ?? ['·', 'gray']
+  return screen.style(style, `${sign} ${name}`)
+}
+
 /** A span of time: `0.9s`, `1m04s`, `2h05m`, `3d`. */
 export function span(ms: number): string {
   if (ms < 9_950) return `${(Math.max(0, ms) / 1000).toFixed(1)}s`
