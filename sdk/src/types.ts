@@ -31,6 +31,7 @@ export type RunReason = Open<
   | 'idle'
   | 'output_limit'
   | 'process_limit'
+  | 'budget_exceeded'
   | 'canceled_by_caller'
   | 'server_stopped'
   | 'server_died'

@@ -77,6 +77,7 @@ export const ERRORS = {
   issue_invalid: kind(422, 'Issue file not valid'),
   idempotency_mismatch: kind(422, 'Idempotency key used with another body'),
   capacity_reached: kind(429, 'Capacity reached', true),
+  budget_reached: kind(429, 'Budget of the day reached', true),
   buffer_full: kind(429, 'Too many messages wait', true),
   too_many_keys: kind(429, 'Too many idempotency keys', true),
   too_many_messages: kind(429, 'Too many messages on one address', true),

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { Budget } from './model/budget.ts'
 
 /**
  * Every record and event of the product. Read this first: the names here are the names on the wire, in the
@@ -71,6 +72,7 @@ export const Workspace = z
     permissions: PermissionLevel,
     onRequest: RequestPolicy,
     childWorkspaces: z.array(WorkspaceId).meta({ description: 'Workspaces in which runs from here may start runs.' }),
+    budget: Budget,
     nudge: z
       .boolean()
       .meta({ description: 'A run that succeeded without reporting is asked to, in one more turn within its limit.' }),
@@ -86,6 +88,7 @@ export const WorkspaceRow = Workspace.extend({
   device: z.string(),
   inode: z.string(),
   nudge: z.boolean().default(false),
+  budget: Budget.default({}),
 })
 export type WorkspaceRow = z.infer<typeof WorkspaceRow>
 
@@ -118,6 +121,7 @@ export type RunReason =
   | 'idle'
   | 'output_limit'
   | 'process_limit'
+  | 'budget_exceeded'
   | 'canceled_by_caller'
   | 'server_stopped'
   | 'server_died'

@@ -2,6 +2,7 @@ import { chmod, mkdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from './agents/agent.ts'
 import { createAgents } from './agents/agents.ts'
+import { openBudgets } from './budgets/budgets.ts'
 import { createChannels } from './channels/channels.ts'
 import { openGrants } from './channels/grants.ts'
 import { keepGrants } from './channels/upkeep.ts'
@@ -213,6 +214,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     releases.push(() => temporaries.close())
     if (recovered.interrupted > 0) log.warn(recovered, 'runs of a server that died were ended')
 
+    const budgets = await openBudgets({ runs: store.runs, sessions: store.sessions, clock })
     const workspaces = createWorkspaces({
       checkCredentials: (names) => credentials.check(names),
       table: store.workspaces,
@@ -259,6 +261,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       openCredentials: (names, agentId) => credentials.open(names, agentId),
       pushedBy,
       runDirectory,
+      budgets,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
       worktreePath,
     })
@@ -269,6 +272,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       agents,
       events,
       dispatch,
+      budgets,
       disk,
       clock,
       worker,
@@ -309,6 +313,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       temporaries,
       liveFiles: liveSessions,
       maxSessions: config.maxSessions,
+      budgets,
       sessionDirectory,
       workspaceDirectory: (wsId) => workspaces.directory(wsId),
       findProgram: locate,

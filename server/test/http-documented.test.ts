@@ -55,6 +55,7 @@ const workspace: Workspace = {
   onRequest: 'ask',
   childWorkspaces: [],
   nudge: false,
+  budget: {},
   maxRuns: null,
   createdAt: '2026-11-20T09:00:00.000Z',
 }

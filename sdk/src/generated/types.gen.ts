@@ -103,6 +103,32 @@ export type AnswerRequest = {
 };
 
 /**
+ * Caps on what agents report, whatever becomes of the run. A run over a cap ends `budget_exceeded`; over a cap of the day nothing is started until midnight UTC: 429 `budget_reached`.
+ */
+export type Budget = {
+    /**
+     * Tokens, in and out, after which a run is ended.
+     */
+    maxTokensPerRun?: number;
+    /**
+     * US dollars after which a run is ended.
+     */
+    maxCostUsdPerRun?: number;
+    /**
+     * Runs started and sessions opened in a day, UTC.
+     */
+    runsPerDay?: number;
+    /**
+     * Tokens, in and out, of all runs and sessions of a day, UTC.
+     */
+    tokensPerDay?: number;
+    /**
+     * US dollars of all runs and sessions of a day, UTC.
+     */
+    costUsdPerDay?: number;
+};
+
+/**
  * Runs at work, runs waiting, and how many may work at once.
  */
 export type Capacity = {
@@ -258,6 +284,10 @@ export type CreateWorkspace = {
      * Workspaces in which runs from here may start runs.
      */
     childWorkspaces?: Array<string>;
+    /**
+     * Replaced as a whole; `{}`: no caps, which is the default.
+     */
+    budget?: Budget;
     /**
      * Ask a run that succeeded without reporting to report, in one more turn. Default false.
      */
@@ -1424,6 +1454,10 @@ export type UpdateWorkspace = {
      */
     childWorkspaces?: Array<string>;
     /**
+     * Replaced as a whole; `{}`: no caps, which is the default.
+     */
+    budget?: Budget;
+    /**
      * Ask a run that succeeded without reporting to report, in one more turn. Default false.
      */
     nudge?: boolean;
@@ -1522,6 +1556,7 @@ export type Workspace = {
      * Workspaces in which runs from here may start runs.
      */
     childWorkspaces: Array<string>;
+    budget: Budget;
     /**
      * A run that succeeded without reporting is asked to, in one more turn within its limit.
      */
@@ -2778,7 +2813,7 @@ export type RunsRetryErrors = {
      */
     422: Problem;
     /**
-     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     * `budget_reached`: Budget of the day reached. `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
      */
     429: Problem;
     /**
@@ -3438,7 +3473,7 @@ export type InboxReplyErrors = {
      */
     422: Problem;
     /**
-     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     * `budget_reached`: Budget of the day reached. `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
      */
     429: Problem;
     /**
@@ -4021,7 +4056,7 @@ export type SessionsCreateErrors = {
      */
     422: Problem;
     /**
-     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     * `budget_reached`: Budget of the day reached. `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
      */
     429: Problem;
     /**
@@ -4361,7 +4396,7 @@ export type SessionsInputErrors = {
      */
     422: Problem;
     /**
-     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     * `budget_reached`: Budget of the day reached. `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
      */
     429: Problem;
     /**
@@ -4876,7 +4911,7 @@ export type RunsCreateErrors = {
      */
     422: Problem;
     /**
-     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     * `budget_reached`: Budget of the day reached. `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
      */
     429: Problem;
     /**
@@ -5406,7 +5441,7 @@ export type IssuesRunErrors = {
      */
     422: Problem;
     /**
-     * `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
+     * `budget_reached`: Budget of the day reached. `capacity_reached`: Capacity reached. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys.
      */
     429: Problem;
     /**
@@ -5597,7 +5632,7 @@ export type HookSendErrors = {
      */
     422: Problem;
     /**
-     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
+     * `budget_reached`: Budget of the day reached. `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
      */
     429: Problem;
     /**
@@ -5685,7 +5720,7 @@ export type HookKnockErrors = {
      */
     422: Problem;
     /**
-     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
+     * `budget_reached`: Budget of the day reached. `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts. `too_many_keys`: Too many idempotency keys. `too_many_messages`: Too many messages on one address.
      */
     429: Problem;
     /**

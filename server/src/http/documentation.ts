@@ -120,6 +120,7 @@ const WORKSPACE = {
   onRequest: 'ask',
   childWorkspaces: [],
   nudge: false,
+  budget: { maxTokensPerRun: 2_000_000, runsPerDay: 50 },
   maxRuns: null,
   createdAt: '2026-11-20T09:00:00.000Z',
 }
@@ -475,6 +476,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
   capacity_reached: {
     detail: '8 of 8 runs are active, 2 queued',
     advice: 'Repeat after `Retry-After`, or send `whenBusy: "queue"`.',
+  },
+  budget_reached: {
+    detail: '20 runs were started today in ws-news; the budget of a day is 20; it begins anew at midnight UTC',
+    advice: 'Wait until midnight UTC, or change `budget` of the workspace.',
   },
   buffer_full: {
     detail: '100 of 100 messages wait for the session',

@@ -50,6 +50,7 @@ const knock = (
       'session_not_found',
       'session_ended',
       'buffer_full',
+      'budget_reached',
       'draining',
       'storage_unavailable',
     ],

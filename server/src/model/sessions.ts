@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { AgentId, PermissionLevel, TaskId, Usage, WorkspaceId } from '../model.ts'
+import { DaySpent } from './budget.ts'
 import { MessageText, SenderName } from './message.ts'
 
 /** Live sessions, what is sent into them, and what they ask. Source: docs/contract.md 4 and 5; docs/security.md 3. */
@@ -85,6 +86,8 @@ export const SessionRow = Session.omit({ steerable: true, waiting: true, state: 
   cwd: z.string(),
   /** Names of the credentials it is given. */
   credentials: z.array(z.string()),
+  /** What its turns used on the last day that it had one. */
+  spent: DaySpent.optional(),
 })
 export type SessionRow = z.infer<typeof SessionRow>
 

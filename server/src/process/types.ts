@@ -8,6 +8,7 @@ export type EndReason =
   | 'server_stopped'
   | 'output_limit'
   | 'process_limit'
+  | 'budget_exceeded'
   | 'fatal' // the agent reported what repeating cannot mend
   | 'not_started'
 

@@ -100,6 +100,8 @@ export function createAttendant(deps: AttendDeps) {
     redactor: Redactor
     /** The conversation to continue; null: a new one. */
     conversationId: string | null
+    /** Why it has to end by what it has used up to now; undefined while it need not. */
+    overBudget(): string | undefined
     /** Milliseconds the program may take. */
     timeoutMs: number
     /** Bytes of output that an earlier program of this run left. */
@@ -196,6 +198,8 @@ export function createAttendant(deps: AttendDeps) {
         if (event.type === 'agent.end') settleSoon()
         else settling?.abort() // it speaks again: what it said before was not the end
       }
+      if (decoded.some(({ type }) => type === 'usage') && job.overBudget() !== undefined)
+        supervised.stop('budget_exceeded')
       if (fold.state.fatal) supervised.stop('fatal')
       for (const event of decoded) if (isShown(event)) await show(event)
     }

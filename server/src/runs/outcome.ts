@@ -94,6 +94,8 @@ export function judge(input: {
       return failed('output_limit', `stopped after ${MAX_OUTPUT_BYTES} bytes of output`)
     case 'process_limit':
       return failed('process_limit', `stopped with more than ${MAX_PROCESSES} processes`)
+    case 'budget_exceeded':
+      return failed('budget_exceeded', 'ended by the budget of its workspace')
     case 'not_started':
       return failed('agent_not_startable', `the program could not be started (${exit.error})`)
     default: // it ended by itself, was told to after its result, or after an error it would repeat

@@ -1,5 +1,6 @@
 import { chooseAgent } from '../agents/choose.ts'
 import type { Agents } from '../agents/types.ts'
+import type { Budgets } from '../budgets/types.ts'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import { DomainError } from '../errors.ts'
@@ -40,6 +41,7 @@ export interface RunsDeps {
   agents: Agents
   events: EventLog
   dispatch: Dispatch
+  budgets: Budgets
   disk: Disk
   clock: Clock
   worker: ReturnType<typeof createWorker>
@@ -114,16 +116,21 @@ export function createRuns(deps: RunsDeps): Runs & {
       const agent = chooseAgent(agents, workspace, body, 'headless', continued?.agent)
       if (body.resume !== undefined) checkResumable(continued, body.resume, wsId, agent)
       await family.checkDepth(trigger)
+      await deps.budgets.ready(wsId, workspace.budget)
       const id = claim?.recordId ?? newId('headless', clock)
       const candidate = { id, wsId, workspaceLimit: workspace.maxRuns }
 
       // From here to the registration nothing awaits: a place and a conversation are found and taken in one step.
       checkConversationFree(body.resume, continued)
       family.checkParent(trigger)
+      const taken = deps.budgets.take(wsId, workspace.budget)
       const place = dispatch.take(candidate)
       const later = Promise.withResolvers<Place>()
       const accepted = place !== undefined || (body.whenBusy === 'queue' && dispatch.queue(candidate, later.resolve))
-      if (!accepted) throw capacityReached(body)
+      if (!accepted) {
+        taken.giveBack()
+        throw capacityReached(body)
+      }
       const control = newControl(continued?.conversationId ?? null, trigger)
       const done = Promise.withResolvers<RunRow>()
       done.promise.catch(() => undefined) // a server that gave up: nobody may be waiting
@@ -148,6 +155,7 @@ export function createRuns(deps: RunsDeps): Runs & {
         }
       } catch (error) {
         active.delete(id)
+        taken.giveBack()
         place?.free()
         if (!place && !dispatch.leave(id)) void later.promise.then((given) => given.free())
         done.reject(error)

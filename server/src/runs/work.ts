@@ -13,10 +13,14 @@ import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts
 import type { RunGit } from './ports.ts'
 import { createRecorder } from '../events/recorder.ts'
 import { createRedactor } from '../events/redactor.ts'
+import type { Budgets } from '../budgets/types.ts'
+import { createMeter } from './meter.ts'
 import { ownUsage } from './totals.ts'
 import { Unstartable } from './unstartable.ts'
 import { keepText, REPLY_FILE } from './view.ts'
 
+/** Ends of a program that say nothing against its budget having ended it. */
+const BY_ITSELF: ReadonlySet<Exit['reason']> = new Set(['budget_exceeded', 'exited', 'settled', 'fatal'])
 /** Milliseconds before the end of a run that could not be written is tried again. */
 const RETRY_MS = 500
 
@@ -27,6 +31,7 @@ export interface WorkerDeps extends AttendDeps {
   /** The directory of a workspace, checked to be the registered one. */
   workspaceDirectory(wsId: string): Promise<string>
   worktreePath(taskId: string): string
+  budgets: Budgets
   /** What the credentials of these names hold for an agent. @throws DomainError `credential_not_found` */
   openCredentials(names: string[], agentId: string): Promise<{ variables: Record<string, string>; values: string[] }>
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
@@ -57,6 +62,11 @@ export function createWorker(
     let reply: { text: string | null; truncated: boolean } = { text: null, truncated: false }
     let usage: Usage | undefined
     let redactor = createRedactor([])
+    const meter = createMeter(deps.budgets, workspace)
+    let overBudget: string | undefined
+    /** Of `reported` and what came before it in the conversation; once over, always over. */
+    const measure = (reported: Usage): string | undefined =>
+      (overBudget = meter.read(ownUsage(reported, counting, before).usage) ?? overBudget)
     const notes = new Set<Promise<unknown>>()
     control.note = async (event) => {
       const written = events.append(row.id, [event])
@@ -75,7 +85,8 @@ export function createWorker(
       const task = { cwd: changes.directory, permissions: workspace.permissions, model: row.model }
       const command = headless.compose({ ...task, prompt, conversationId })
       const shared = { row, agent, changes, control, recorder, redactor, credentials: given.variables }
-      const done = await attend({ ...shared, command, fold, conversationId, timeoutMs: row.timeoutMs })
+      const watched = { overBudget: () => measure(fold.state.usage) }
+      const done = await attend({ ...shared, ...watched, command, fold, conversationId, timeoutMs: row.timeoutMs })
       exit = done.exit
       stderr = done.stderr
       reply = headless.output === 'text' ? done.tail : { text: fold.state.text, truncated: fold.state.textTruncated }
@@ -89,6 +100,8 @@ export function createWorker(
         idleTimeoutMs: row.idleTimeoutMs,
         resumes: conversationId !== null,
       })
+      if (overBudget !== undefined && BY_ITSELF.has(exit.reason))
+        verdict = { status: 'failed', reason: 'budget_exceeded', detail: `ended after ${overBudget}` }
       if (done.mismatch) verdict = { status: 'failed', reason: 'resume_mismatch', detail: done.mismatch }
       const talkedIn = fold.state.conversationId
       const restMs = row.timeoutMs - exit.durationMs
@@ -97,9 +110,16 @@ export function createWorker(
         void log([{ type: 'run.nudged' }])
         const second = createFold(counting)
         const nudge = headless.compose({ ...task, prompt: NUDGE_PROMPT, conversationId: talkedIn })
-        const turn = { command: nudge, fold: second, conversationId: talkedIn, timeoutMs: restMs }
+        const both = (): Usage => usageOfBoth(fold.state.usage, second.state.usage, counting)
+        const turn = {
+          overBudget: () => measure(both()),
+          command: nudge,
+          fold: second,
+          conversationId: talkedIn,
+          timeoutMs: restMs,
+        }
         const asked = await attend({ ...shared, ...turn, earlier: done.outputBytes }).catch(() => undefined)
-        usage = usageOfBoth(fold.state.usage, second.state.usage, counting)
+        usage = both()
         if (asked) exit = { ...exit, durationMs: exit.durationMs + asked.exit.durationMs }
         // The work itself is done: of the question only a cancel changes how the run ended.
         if (asked?.exit.reason === 'canceled') {

@@ -3,6 +3,8 @@ import { AgentRefused, type PermissionAsk } from '../agents/live.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { createRecorder } from '../events/recorder.ts'
+import type { Budgets } from '../budgets/types.ts'
+import { addToDay, dayOf, spentOf } from '../model/budget.ts'
 import type { EventLog } from '../events/types.ts'
 import type { NewEvent, Usage } from '../model.ts'
 import type { DeliveryRow, PermissionRequest, Session, SessionRow, SessionState } from '../model/sessions.ts'
@@ -23,6 +25,7 @@ export interface ActorDeps extends LiveDeps {
   sessions: Table<SessionRow>
   deliveries: Table<DeliveryRow>
   agents: Agents
+  budgets: Budgets
   events: EventLog
   /** The directory of a workspace, checked to be the registered one. @throws DomainError */
   workspaceDirectory(wsId: string): Promise<string>
@@ -133,13 +136,20 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       turnEnded(usage) {
         strikes = 0
         const lastActivityAt = live?.lastActivityAt ?? null
-        saveLater({ turns: row.turns + 1, usage: add(row.usage, usage), lastActivityAt })
+        saveLater({ turns: row.turns + 1, ...counted(usage), lastActivityAt })
         rest()
       },
       interrupt: (by) => void interrupt(by),
     },
     left,
   )
+
+  /** The row with what a turn used, which counts for the day whatever became of the turn. */
+  function counted(usage: Usage): Pick<SessionRow, 'usage' | 'spent'> {
+    const spent = spentOf(usage)
+    deps.budgets.spend(row.wsId, spent)
+    return { usage: add(row.usage, usage), spent: addToDay(row.spent, spent, dayOf(clock.now())) }
+  }
 
   function rest(): void {
     if (live) become('idle')
@@ -239,7 +249,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     live = undefined
     steerable = false
     await mailbox.cutOff(end.detail)
-    if (usage) saveLater({ usage: add(row.usage, usage) })
+    if (usage) saveLater(counted(usage))
     const why = failure ?? end
     failure = undefined
     deps.places.free(id)
@@ -327,7 +337,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       return mailbox.size
     },
     async view() {
-      const { cwd: _, credentials: __, ...shown } = row
+      const { cwd: _, credentials: __, spent: ___, ...shown } = row
       const lastSeq = isLogOpen ? Math.max(row.lastSeq, await events.lastSeq(id)) : row.lastSeq
       const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
       return {

@@ -2,6 +2,7 @@ import { chooseAgent } from '../agents/choose.ts'
 import { isoTime, newId } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { Event } from '../model.ts'
+import type { Budget } from '../model/budget.ts'
 import { LIMITS } from '../model.ts'
 import { asMessage } from '../model/message.ts'
 import {
@@ -40,11 +41,16 @@ export function createSessions(deps: SessionsDeps): Sessions & {
   liveIn(wsId: string): number
   isOpen(id: string): boolean
 } {
-  const { sessions, deliveries, events, claims, workspaces, agents, clock, maxSessions } = deps
+  const { sessions, deliveries, events, claims, workspaces, agents, budgets, clock, maxSessions } = deps
   const actors = new Map<string, Actor>()
   const places = createPlaces(maxSessions)
   let isStopping = false
 
+  const budgetOf = (wsId: string): Promise<Budget> =>
+    workspaces.get(wsId).then(
+      ({ budget }) => budget,
+      () => ({}),
+    )
   const actorDeps: ActorDeps = {
     ...deps,
     places,
@@ -54,10 +60,17 @@ export function createSessions(deps: SessionsDeps): Sessions & {
     },
   }
 
+  /** @throws DomainError `budget_reached` */
+  async function checkBudget({ row: { wsId } }: Actor): Promise<void> {
+    const budget = await budgetOf(wsId)
+    await budgets.ready(wsId, budget)
+    budgets.check(wsId, budget)
+  }
+
   async function view(row: SessionRow): Promise<Session> {
     const actor = actors.get(row.id)
     if (actor) return await actor.view()
-    const { cwd: _, credentials: __, ...shown } = row
+    const { cwd: _, credentials: __, spent: ___, ...shown } = row
     return { ...shown, steerable: false, waiting: 0 }
   }
   async function find(id: string): Promise<SessionRow> {
@@ -92,7 +105,10 @@ export function createSessions(deps: SessionsDeps): Sessions & {
       const agent = chooseAgent(agents, workspace, body, 'live')
       const cwd = await deps.workspaceDirectory(body.wsId)
       const id = claim?.recordId ?? newId('sess', clock)
+      await budgets.ready(body.wsId, workspace.budget)
+      const taken = budgets.take(body.wsId, workspace.budget)
       if (!places.tryTake(id)) {
+        taken.giveBack()
         throw new DomainError('capacity_reached', `${places.taken()} of ${maxSessions} sessions are live`, {
           retryAfterSeconds: 30,
           hint: 'postern session end <id>, or raise maxSessions in config.json',
@@ -131,6 +147,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
         return { session: await actor.view(), replayed: false }
       } catch (error) {
         places.free(id)
+        taken.giveBack()
         throw error
       }
     } finally {
@@ -221,6 +238,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
         const known = claim?.recordId === undefined ? undefined : await deliveries.get(claim.recordId)
         if (known) return { receipt: receiptOf(known), replayed: true }
         const actor = await actorOf(id)
+        await checkBudget(actor)
         const input = { message, from: from ?? null, mode: delivery, grantId: null, label: null, taskId: null, claim }
         return { receipt: receiptOf(await actor.accept(input)), replayed: false }
       } finally {
@@ -229,6 +247,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
     },
     async deliver({ sessionId, grantId, label, message, from, claim }) {
       const actor = await actorOf(sessionId)
+      await checkBudget(actor)
       const row = await actor.accept({ message, from, mode: 'queue', grantId, label, taskId: null, claim })
       return { receipt: receiptOf(row), delivery: deliveryOf(row) }
     },

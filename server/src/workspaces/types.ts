@@ -7,6 +7,7 @@ import {
   type IdempotencyScope,
   type Workspace,
 } from '../model.ts'
+import { Budget } from '../model/budget.ts'
 
 const tag = z
   .string()
@@ -37,6 +38,7 @@ const settings = {
     .max(32)
     .meta({ description: 'Workspaces in which runs from here may start runs.' })
     .optional(),
+  budget: Budget.meta({ description: 'Replaced as a whole; `{}`: no caps, which is the default.' }).optional(),
   nudge: z
     .boolean()
     .meta({ description: 'Ask a run that succeeded without reporting to report, in one more turn. Default false.' })

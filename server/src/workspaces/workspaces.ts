@@ -132,6 +132,7 @@ export function createWorkspaces(deps: {
       onRequest: input.onRequest ?? 'ask',
       childWorkspaces: input.childWorkspaces ?? [],
       nudge: input.nudge ?? false,
+      budget: input.budget ?? {},
       maxRuns: input.maxRuns ?? null,
       createdAt: isoTime(clock.now()),
       ...identity,

@@ -13,6 +13,7 @@ export const START_ERRORS: ErrorCode[] = [
   'not_resumable',
   'resume_busy',
   'capacity_reached',
+  'budget_reached',
   'idempotency_key_invalid',
   'idempotency_in_flight',
   'idempotency_mismatch',

@@ -1,0 +1,122 @@
+import type { Clock } from '../clock.ts'
+import { DomainError } from '../errors.ts'
+import type { RunRow } from '../model.ts'
+import { dayOf, inDollars, spentOf, type Budget, type Spent } from '../model/budget.ts'
+import type { SessionRow } from '../model/sessions.ts'
+import type { Table } from '../store/table.ts'
+import type { Budgets } from './types.ts'
+
+const DAY_MS = 24 * 60 * 60 * 1_000
+/** Rows looked through at once. */
+const PAGE = 500
+/** Ended sessions looked at for what they used today, newest first. */
+const ENDED_SESSIONS = 1_000
+
+/** A day's sums of one workspace. */
+interface Day extends Spent {
+  day: string
+  runs: number
+}
+
+/**
+ * See `Budgets`. What this server sees is summed in memory; what earlier ones saw today is read off the rows, which
+ * lets nothing be counted twice or lost with a crash.
+ */
+export async function openBudgets(deps: {
+  runs: Table<RunRow>
+  sessions: Table<SessionRow>
+  clock: Clock
+}): Promise<Budgets> {
+  const { runs, sessions, clock } = deps
+  const startedAt = clock.now()
+  const firstDay = dayOf(startedAt)
+  const midnight = Date.parse(firstDay)
+  const days = new Map<string, Day>()
+  /** Reading what earlier servers left of a workspace, once. */
+  const readings = new Map<string, Promise<void>>()
+
+  function dayFor(wsId: string): Day {
+    const day = dayOf(clock.now())
+    let found = days.get(wsId)
+    if (found?.day !== day) days.set(wsId, (found = { day, runs: 0, tokens: 0, costUsd: 0 }))
+    return found
+  }
+  function add(wsId: string, { tokens, costUsd }: Spent, count: number): void {
+    const found = dayFor(wsId)
+    found.runs += count
+    found.tokens += tokens
+    found.costUsd += costUsd
+  }
+
+  const open = await sessions.list({ where: { state: 'suspended' } })
+  const ended = await sessions.list({ where: { state: 'ended' }, limit: ENDED_SESSIONS })
+  for (const { wsId, createdAt, spent } of [...open, ...ended]) {
+    const count = Date.parse(createdAt) >= midnight ? 1 : 0
+    add(wsId, spent?.day === firstDay ? spent : { tokens: 0, costUsd: 0 }, count)
+  }
+
+  /** Runs of earlier servers: begun today, or ended today though begun the day before. */
+  async function readRuns(wsId: string): Promise<void> {
+    let after: string | undefined
+    for (;;) {
+      const rows = await runs.list({ where: { wsId }, limit: PAGE, ...(after !== undefined && { after }) })
+      for (const { createdAt, finishedAt, usage } of rows) {
+        const [begun, over] = [Date.parse(createdAt), finishedAt === null ? Infinity : Date.parse(finishedAt)]
+        if (begun < midnight - DAY_MS) return
+        if (dayOf(clock.now()) !== firstDay) return // another day has begun meanwhile
+        const isMine = over >= startedAt
+        if (begun >= midnight && begun < startedAt) add(wsId, { tokens: 0, costUsd: 0 }, 1)
+        if (over >= midnight && !isMine) add(wsId, spentOf(usage), 0)
+      }
+      if (rows.length < PAGE) return
+      after = rows.at(-1)?.id
+    }
+  }
+
+  function refuse(what: string): never {
+    const now = clock.now()
+    const seconds = Math.max(1, Math.ceil((Date.parse(dayOf(now)) + DAY_MS - now) / 1_000))
+    throw new DomainError('budget_reached', `${what}; it begins anew at midnight UTC`, {
+      retryAfterSeconds: seconds,
+      hint: 'postern workspace set <id> --budget-…',
+    })
+  }
+
+  function overToday(wsId: string, { tokensPerDay, costUsdPerDay }: Budget, isReached = false): string | undefined {
+    const { tokens, costUsd } = dayFor(wsId)
+    const isOver = (spent: number, cap: number): boolean => (isReached ? spent >= cap : spent > cap)
+    if (tokensPerDay !== undefined && isOver(tokens, tokensPerDay))
+      return `${tokens} tokens were used today in ${wsId}; the budget of a day is ${tokensPerDay}`
+    if (costUsdPerDay !== undefined && isOver(costUsd, costUsdPerDay))
+      return `${inDollars(costUsd)} were used today in ${wsId}; the budget of a day is ${inDollars(costUsdPerDay)}`
+    return undefined
+  }
+  function check(wsId: string, budget: Budget): void {
+    const reached = overToday(wsId, budget, true)
+    if (reached !== undefined) refuse(reached)
+  }
+
+  return {
+    async ready(wsId, { runsPerDay, tokensPerDay, costUsdPerDay }) {
+      if (runsPerDay === undefined && tokensPerDay === undefined && costUsdPerDay === undefined) return
+      let reading = readings.get(wsId)
+      if (!reading) readings.set(wsId, (reading = readRuns(wsId)))
+      await reading
+    },
+    take(wsId, budget) {
+      check(wsId, budget)
+      const day = dayFor(wsId)
+      if (budget.runsPerDay !== undefined && day.runs >= budget.runsPerDay)
+        refuse(`${day.runs} runs were started today in ${wsId}; the budget of a day is ${budget.runsPerDay}`)
+      day.runs++
+      return {
+        giveBack: () => {
+          if (days.get(wsId) === day) day.runs--
+        },
+      }
+    },
+    check,
+    overToday: (wsId, budget) => overToday(wsId, budget),
+    spend: (wsId, spent) => add(wsId, spent, 0),
+  }
+}
