@@ -5,13 +5,15 @@ import type { FireRow, Issue, IssueComment, IssueSummary, When } from '../model/
 import type { Runs } from '../runs/types.ts'
 import { fingerprintOf, type Claim, type Claims } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
+import { slug } from '../workspaces/naming.ts'
 import type { Workspaces } from '../workspaces/types.ts'
+import { changed, checkSchedule, checkText, ifMissing, inOrder } from './checks.ts'
 import { createFires, requestOf, type FireFailure } from './fires.ts'
 import { fileOf } from './folder.ts'
 import { scheduleOf } from './health.ts'
-import { appendComment, editIssue, newIssue, parseIssue } from './issue-file.ts'
-import { createLibrary, notFound, type LoadedIssue } from './library.ts'
-import { checkWhen, nextFires } from './schedule.ts'
+import { appendComment, editIssue, newIssue } from './issue-file.ts'
+import { createLibrary, type LoadedIssue } from './library.ts'
+import { nextFires } from './schedule.ts'
 import { createScheduler } from './scheduler.ts'
 import type { FireNote, IssueRef, Issues } from './types.ts'
 
@@ -198,7 +200,7 @@ export function createIssues(deps: IssuesDeps): Issues & {
         const found =
           recordId === undefined ? undefined : await library.load({ wsId, issueId: recordId }).catch(ifMissing)
         if (found) return { issue: await detailed(found), replayed: true }
-        const first = named ?? recordId ?? slug(input.title)
+        const first = named ?? recordId ?? slug(input.title, 'issue')
         const made = await library.change({ wsId, issueId: first }, async (folder) => {
           for (let number = 1; number <= MAX_NAMES; number++) {
             const issueId = number === 1 ? first : `${first.slice(0, 60)}-${number}`
@@ -293,48 +295,4 @@ export function createIssues(deps: IssuesDeps): Issues & {
       over.abort()
     },
   }
-}
-
-const ORDER = ['title', 'status', 'priority', 'when', 'agent', 'timeoutMs', 'overlap', 'catchUp']
-
-/** Keys in the order in which people read them. */
-function inOrder(values: Record<string, unknown>): Record<string, unknown> {
-  const all = { status: 'todo', ...values } as Record<string, unknown>
-  return Object.fromEntries(ORDER.map((key): [string, unknown] => [key, all[key]]))
-}
-
-/** @throws DomainError `cron_invalid`, `validation_failed` */
-function checkSchedule(when: When, pointer = ''): void {
-  const wrong = checkWhen(when)
-  if (!wrong) return
-  throw new DomainError(wrong.code, wrong.message, {
-    errors: [{ pointer: `${pointer}/${wrong.key}`, detail: wrong.message }],
-    ...(wrong.code === 'cron_invalid' && { hint: 'postern issue schedule --preview "0 9 * * 1-5"' }),
-  })
-}
-
-/** What we write, we can read. @throws DomainError `validation_failed` */
-function checkText(text: string): void {
-  const parsed = parseIssue(text)
-  if ('issue' in parsed) return
-  throw new DomainError('validation_failed', parsed.errors.map(({ message }) => message).join('; '))
-}
-
-function changed({ issueId }: IssueRef, revision: string | undefined): DomainError {
-  const since = revision === undefined ? 'while it was written' : `since revision ${revision}`
-  return new DomainError('issue_changed', `${fileOf(issueId)} was changed ${since}`, {
-    hint: `postern issue show ${issueId}, then again`,
-  })
-}
-
-function ifMissing(error: unknown): undefined {
-  if (error instanceof DomainError && error.code === notFound({ wsId: '', issueId: '' }).code) return undefined
-  throw error
-}
-
-/** A file name for a title; `issue` when nothing of it can be in one. */
-function slug(title: string): string {
-  const plain = title.normalize('NFKD').toLowerCase().replace(/\p{M}/gu, '')
-  const kept = plain.replace(/[^a-z0-9]+/g, '-').slice(0, 48)
-  return kept.replace(/^-+|-+$/g, '') || 'issue'
 }

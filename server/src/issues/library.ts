@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { ISSUE_FOLDER, ISSUE_LIMITS, type IssueProblem } from '../model/issues.ts'
+import { nearest } from '../workspaces/naming.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { fileOf, openFolder, stampOf, UnreadableFile, type FileText, type Folder } from './folder.ts'
 import { parseIssue, type FileError, type ParsedIssue } from './issue-file.ts'
@@ -187,7 +188,7 @@ export function createLibrary(deps: {
     async load(ref: IssueRef): Promise<LoadedIssue & { text: string }> {
       const { folder } = await placeOf(ref.wsId)
       const file = await refusing(ref, () => folder.read(ref.issueId))
-      if (!file) throw notFound(ref)
+      if (!file) throw notFound(ref, await refusing(ref, () => folder.list(clock.now())))
       const parsed = parseIssue(file.text)
       if ('errors' in parsed) throw invalid(ref, parsed.errors)
       return { ...ref, ...parsed, text: file.text, revision: file.revision, updatedAtMs: file.updatedAtMs }
@@ -242,10 +243,13 @@ async function refusing<T>(ref: IssueRef, work: () => Promise<T>): Promise<T> {
   }
 }
 
-export const notFound = ({ wsId, issueId }: IssueRef): DomainError =>
-  new DomainError('issue_not_found', `there is no issue "${issueId}" in ${wsId}`, {
+function notFound({ wsId, issueId }: IssueRef, { ids }: { ids: string[] }): DomainError {
+  const near = nearest(issueId, ids)
+  const hint = near === undefined ? '' : `; nearest: "${near}"`
+  return new DomainError('issue_not_found', `there is no issue "${issueId}" in ${wsId}${hint}`, {
     hint: `postern issue ls -w ${wsId}`,
   })
+}
 
 function invalid({ issueId }: IssueRef, errors: FileError[]): DomainError {
   const [first] = errors

@@ -238,20 +238,30 @@ export const IssueBoard = z
   .meta({ id: 'IssueBoard', description: 'Issues, and the files that could not be read as one.' })
 export type IssueBoard = z.infer<typeof IssueBoard>
 
-/** Text of a file: well-formed, without NUL. Whether it can be a prompt is looked at when it is to run. */
-const Body = z
-  .string()
-  .refine((text) => text.length <= LIMITS.promptUnits, {
-    error: ({ input }) => `${String(input).length} characters; the limit is ${LIMITS.promptUnits}`,
-    params: { code: 'prompt_too_long' },
-  })
-  .refine((text) => !text.includes('\0'), { error: 'must not contain NUL (U+0000)' })
-  .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
-  .meta({
-    maxLength: LIMITS.promptUnits,
-    description: `The markdown that is sent as the prompt: at most ${LIMITS.promptUnits} characters (UTF-16 units), no NUL.`,
-    example: 'Read positions.md and write reports/brief.md.',
-  })
+/** The line before each comment in the file: `<!-- comment <when> <author> -->`. The first of them ends the prompt. */
+export const COMMENT_LINE = /^<!-- comment (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) -->[ \t]*$/
+
+/** Text for a file: well-formed, without NUL, and without a line that would begin a comment. */
+const fileText = (limit: number, params: { code?: string } = {}) =>
+  z
+    .string()
+    // Not `max`, which counts a pair of surrogates as one.
+    .refine((text) => text.length <= limit, {
+      error: ({ input }) => `${String(input).length} characters; the limit is ${limit}`,
+      params,
+    })
+    .refine((text) => !text.includes('\0'), { error: 'must not contain NUL (U+0000)' })
+    .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
+    .refine((text) => !text.split(/\r?\n/).some((line) => COMMENT_LINE.test(line)), {
+      error: 'must not contain a line that begins a comment',
+    })
+
+/** Whether it can be a prompt is looked at when it is to run. */
+const Body = fileText(LIMITS.promptUnits, { code: 'prompt_too_long' }).meta({
+  maxLength: LIMITS.promptUnits,
+  description: `The markdown that is sent as the prompt: at most ${LIMITS.promptUnits} characters (UTF-16 units), no NUL.`,
+  example: 'Read positions.md and write reports/brief.md.',
+})
 
 const settings = { status: IssueStatus, priority: IssuePriority, overlap: Overlap, catchUp: CatchUp }
 
@@ -292,18 +302,13 @@ export type UpdateIssue = z.infer<typeof UpdateIssue>
 /** Body of `POST …/issues/{issueId}/comments`. */
 export const CreateComment = z
   .strictObject({
-    text: z
-      .string()
+    text: fileText(ISSUE_LIMITS.commentUnits)
       .refine((text) => /\S/.test(text), { error: 'must not be empty' })
-      .refine((text) => text.length <= ISSUE_LIMITS.commentUnits, {
-        error: ({ input }) => `${String(input).length} characters; the limit is ${ISSUE_LIMITS.commentUnits}`,
-      })
-      .refine((text) => !text.includes('\0'), { error: 'must not contain NUL (U+0000)' })
-      .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
-      .refine((text) => !text.split(/\r?\n/).some(isCommentLine), {
-        error: 'must not contain a line that begins a comment',
-      })
-      .meta({ description: `At most ${ISSUE_LIMITS.commentUnits} characters.`, example: 'Skip it on holidays.' }),
+      .meta({
+        maxLength: ISSUE_LIMITS.commentUnits,
+        description: `At most ${ISSUE_LIMITS.commentUnits} characters.`,
+        example: 'Skip it on holidays.',
+      }),
     author: z
       .string()
       .regex(/^[\p{L}\p{N}._@-]{1,64}$/u, { error: 'must be 1 to 64 letters, digits or ._@-' })
@@ -315,10 +320,6 @@ export const CreateComment = z
   })
   .meta({ id: 'CreateComment' })
 export type CreateComment = z.infer<typeof CreateComment>
-
-/** The line before each comment in the file: `<!-- comment <when> <author> -->`. The first of them ends the prompt. */
-export const COMMENT_LINE = /^<!-- comment (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) -->[ \t]*$/
-const isCommentLine = (line: string): boolean => COMMENT_LINE.test(line)
 
 /** Fires that a schedule would have; nothing is stored. */
 export const SchedulePreview = z

@@ -1,12 +1,12 @@
-/** A tag as the part of an id behind `ws-`: lower case letters, digits and hyphens; never empty. */
-export function slug(tag: string): string {
+/** A name as part of an id: at most 40 lower case letters, digits and hyphens; `empty` when nothing is left of it. */
+export function slug(tag: string, empty = 'workspace'): string {
   const plain = tag.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase()
   return (
     plain
       .replace(/[^a-z0-9]+/g, '-')
       .replace(/^-+|-+$/g, '')
       .slice(0, 40)
-      .replace(/-+$/, '') || 'workspace'
+      .replace(/-+$/, '') || empty
   )
 }
 
