@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { Budget } from './model/budget.ts'
+import { MessageText } from './model/message.ts'
 
 /**
  * Every record and event of the product. Read this first: the names here are the names on the wire, in the
@@ -326,13 +327,13 @@ export const SilentRun = z
   })
   .meta({ id: 'SilentRun' })
 
-/** Body of `POST /api/headless/{taskId}/report`. */
+/** Body of `POST /api/headless/{taskId}/report`. It may become the input of a session, so it is as strict. */
 export const ReportRun = z
   .strictObject({
-    message: said(
-      `News for the run that started this one, 1 to ${LIMITS.promptUnits} characters.`,
-      'half of them done',
-    ),
+    message: MessageText.meta({
+      description: 'News for the run or session that started this one.',
+      example: 'half done',
+    }),
   })
   .meta({ id: 'ReportRun' })
 

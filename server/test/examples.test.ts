@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { execa } from 'execa'
@@ -9,6 +9,7 @@ import { commandAgent } from '../src/agents/command.ts'
 import { systemClock } from '../src/clock.ts'
 import { ConfigFile } from '../src/config.ts'
 import { CommandAgentConfig, type Event, type Run } from '../src/model.ts'
+import type { InboxEntry } from '../src/model/inbox.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { liveProgram } from './live-program.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
@@ -93,6 +94,62 @@ describe('the examples', () => {
     const ran = await example(server, ['node', 'fan-out.ts', await server.workspace(), String(FAN_OUT)])
     expect(ran.exitCode, ran.stderr).toBe(0)
     expect(ran.stdout.match(/^headless_\w{26} succeeded \d+ ms$/gm)).toHaveLength(FAN_OUT)
+  })
+
+  describe('what stays of a run', () => {
+    const agentOf = (name: string): Record<string, unknown> => ({ command: ['node', join(folder, name)] })
+    const nodeFirst = { PATH: [dirname(process.execPath), process.env['PATH']].join(delimiter) }
+    const ran = async (server: TestServer, wsId: string, body: object): Promise<Run> =>
+      (await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, { wait: true, ...body })).body
+    const entryOf = async (server: TestServer, { inboxIds: [id] }: Run): Promise<InboxEntry> =>
+      (await server.call<InboxEntry>('GET', `/api/inbox/${id}`)).body
+
+    test('a run writes a report and pushes it, and who watches the Inbox sees it', async () => {
+      const agents = { reporter: agentOf('report-agent.mjs') }
+      await using server = await startTestServer({ config: { agents }, environment: nodeFirst })
+      const wsId = await server.workspace()
+      const watch = execa('node', ['inbox-watch.ts', wsId, '1'], {
+        cwd: folder,
+        env: { ...nodeFirst, POSTERN_URL: server.url, POSTERN_HOME: server.dataDir },
+      })
+      await new Promise<void>((resolve) => {
+        watch.stderr.on('data', (chunk: Buffer) => {
+          if (chunk.toString().includes('watching')) resolve()
+        })
+      })
+      const run = await ran(server, wsId, { agent: 'reporter', prompt: 'What is here?' })
+      expect(run).toMatchObject({ status: 'succeeded', outcome: 'reported' })
+      const entry = await entryOf(server, run)
+      expect(entry).toMatchObject({ title: '0 files: What is here?', documents: [{ name: 'reports/files.md' }] })
+      expect((await watch).stdout).toBe(
+        `${entry.id} run ${run.taskId}: ${entry.title}\n  reports/files.md, ${entry.documents[0]?.sizeBytes} bytes`,
+      )
+    })
+
+    test('a monitor reports what is above its limit, and else is silent', async () => {
+      const agents = { monitor: agentOf('monitor-agent.mjs') }
+      await using server = await startTestServer({ config: { agents }, environment: nodeFirst })
+      const wsId = await server.workspace()
+      const { path } = (await server.call<{ path: string }>('GET', `/api/workspaces/${wsId}`)).body
+      await writeFile(join(path, 'positions.txt'), 'ACME 120\nOTHER 80\n')
+      const silent = await ran(server, wsId, { agent: 'monitor', prompt: 'limit 200' })
+      expect(silent).toMatchObject({ outcome: 'silent', silentWhy: '2 positions, none above 200' })
+      const loud = await ran(server, wsId, { agent: 'monitor', prompt: 'limit 100' })
+      expect(loud.outcome).toBe('reported')
+      expect(await entryOf(server, loud)).toMatchObject({ title: '1 above 100', body: '- **ACME 120**, above 100' })
+    })
+
+    test('a parent shares its work out to three children, waits where there is no room, and reports once', async () => {
+      const agents = { parent: agentOf('parent-agent.mjs') }
+      await using server = await startTestServer({ config: { agents, maxRuns: FEW_RUNS }, environment: nodeFirst })
+      const run = await ran(server, await server.workspace(), { agent: 'parent', prompt: 'go' })
+      expect(run).toMatchObject({ status: 'succeeded', outcome: 'reported' })
+      const entry = await entryOf(server, run)
+      expect(entry.title).toBe('3 parts done')
+      expect(entry.body.match(/^## .*: succeeded$/gm)).toHaveLength(3)
+      const { body } = await server.call<{ tasks: Run[] }>('GET', `/api/headless/${run.taskId}/children`)
+      expect(body.tasks.map(({ status }) => status)).toEqual(['succeeded', 'succeeded', 'succeeded'])
+    })
   })
 
   describe('an agent of your own', () => {

@@ -507,6 +507,32 @@ describe('runs that start runs', () => {
     expect(await childrenOf(on, deepest?.taskId ?? '')).toEqual([])
   })
 
+  test('are started by sessions, too, and report to them as input', async () => {
+    await using on = await startTestServer()
+    const wsId = await on.workspace({ permissions: 'full' })
+    const { path } = (await on.call<{ path: string }>('GET', `/api/workspaces/${wsId}`)).body
+    const manifest = { scripts: { test: `postern run '/report half way' -a demo --wait` } }
+    await writeFile(join(path, 'package.json'), JSON.stringify(manifest))
+    const body = { wsId, agent: 'demo', prompt: '/check' }
+    const { id } = (await on.call<{ id: string }>('POST', '/api/sessions', body, { token: true })).body
+    const child = await eventually(async () => {
+      const { tasks } = (await on.call<{ tasks: Run[] }>('GET', '/api/headless')).body
+      return tasks.find(({ finishedAt }) => finishedAt !== null)
+    })
+    expect(child.trigger).toEqual({
+      kind: 'run',
+      grantId: null,
+      issueId: null,
+      parentTaskId: null,
+      parentSessionId: id,
+    })
+    await eventually(async () => {
+      const { events } = (await on.call<{ events: Event[] }>('GET', `/api/sessions/${id}/events`)).body
+      const said = events.filter(({ type }) => type === 'agent.message').map(({ text }) => text)
+      return said.join('').includes('half way') && said.join('').includes(child.taskId)
+    })
+  })
+
   test('hear their reports as events of their own, until they have ended', async () => {
     await using on = await server()
     const wsId = await on.workspace()

@@ -390,9 +390,9 @@ export class Runs extends HeyApiClient {
     }
     
     /**
-     * Report to the run that started this one
+     * Report to the run or session that started this one
      *
-     * An event `run.reported` in that run's log. Called from inside the run. Run token: for its own run.
+     * Of a run: an event `run.reported` in that run's log. Of a session: input, from the run's id. Called from inside the run. Run token: for its own run.
      */
     public report<ThrowOnError extends boolean = false>(options: Options<RunsReportData, ThrowOnError>): RequestResult<RunsReportResponses, RunsReportErrors, ThrowOnError> {
         return (options.client ?? this.client).post<RunsReportResponses, RunsReportErrors, ThrowOnError>({

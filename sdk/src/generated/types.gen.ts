@@ -1100,7 +1100,7 @@ export type ReplyInbox = {
 
 export type ReportRun = {
     /**
-     * News for the run that started this one, 1 to 16000 characters.
+     * News for the run or session that started this one.
      */
     message: string;
 };
@@ -2717,7 +2717,7 @@ export type RunsReportErrors = {
      */
     403: Problem;
     /**
-     * `run_not_found`: Run not found.
+     * `run_not_found`: Run not found. `session_not_found`: Session not found.
      */
     404: Problem;
     /**
@@ -2729,6 +2729,10 @@ export type RunsReportErrors = {
      */
     409: Problem;
     /**
+     * `session_ended`: Session ended.
+     */
+    410: Problem;
+    /**
      * `payload_too_large`: Payload too large.
      */
     413: Problem;
@@ -2737,7 +2741,7 @@ export type RunsReportErrors = {
      */
     415: Problem;
     /**
-     * `too_many_failures`: Too many failed attempts.
+     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts.
      */
     429: Problem;
     /**

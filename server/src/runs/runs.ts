@@ -215,6 +215,7 @@ export function createRuns(deps: RunsDeps): Runs & {
           if (dispatch.leave(row.id)) return await endUnstarted(row, control)
           mine = await place // it came in the same moment
         }
+        if (control.abort.signal.aborted) return await endUnstarted(row, control)
         row = await markRunning(row, control)
       } else mine = place
       const agent = agents.find(row.agent)

@@ -82,9 +82,10 @@ export interface Runs {
    */
   silent(taskId: string, why: string): Promise<Run>
   /**
-   * News from a run for the one that started it: an event `run.reported` in that one's log, on disk when it resolves.
+   * News from a run for the one that started it: an event `run.reported` in that one's log, or input of that session, on
+   * disk when it resolves.
    *
-   * @throws DomainError `run_not_found`, `run_ended` when that one has ended, `no_parent` when no run started it
+   * @throws DomainError `run_not_found`, `run_ended` when that one has ended, `no_parent` when nobody did, and as sending to a session
    */
   report(taskId: string, message: string): Promise<{ to: string }>
   capacity(): Capacity

@@ -251,12 +251,22 @@ export const runProcedures = router({
         'POST',
         '/api/headless/{taskId}/report',
         {
-          summary: 'Report to the run that started this one',
-          description: "An event `run.reported` in that run's log. Called from inside the run.",
+          summary: 'Report to the run or session that started this one',
+          description:
+            "Of a run: an event `run.reported` in that run's log. Of a session: input, from the run's id. Called from inside the run.",
         },
         {
           answers: { 200: { description: 'It is in the log.' } },
-          errors: ['run_not_found', 'run_ended', 'no_parent', 'storage_unavailable', 'draining'],
+          errors: [
+            'run_not_found',
+            'run_ended',
+            'no_parent',
+            'session_not_found',
+            'session_ended',
+            'buffer_full',
+            'storage_unavailable',
+            'draining',
+          ],
           exempt: false,
           runScope: 'self',
           bodyName: 'ReportRun',
