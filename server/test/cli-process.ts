@@ -142,6 +142,7 @@ export function stable(text: string, places: { url?: string; dataDir?: string } 
     [/\breq_\w+/g, '<request>'],
     [/"(durationMs|lastSeq)":\d+/g, '"$1":<number>'],
     [/\b\d+(\.\d+)?s\b|\b\d+m\d\ds\b/g, '<span>'],
+    [/delivered, \d+ ms/g, 'delivered, <ms>'],
     [/v\d+\.\d+\.\d+/g, '<version>'],
   ].reduce<string>(
     (all, [pattern, name]) => all.replace(pattern as RegExp, name as string),

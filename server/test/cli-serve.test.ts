@@ -122,13 +122,26 @@ describe('postern tour', () => {
     }
     expect((await fetch(`${server.url}/healthz`)).status).toBe(200)
     expect((await cli(['ws', '--json'], { home: home.path })).stdout.match(/"id":"ws-demo"/g)).toHaveLength(1)
+    // Nothing piles up: each tour ends the session of the one before, and with --exit its own.
+    const sessions = (await cli(['session', 'ls', '--json'], { home: home.path })).stdout
+    expect(sessions.match(/"state":"ended"/g)).toHaveLength(2)
   })
 
   test('keeps serving until told to stop', async () => {
     await using home = await temporaryDirectory()
     const tour = startCli(['tour'], { home: home.path, env: { POSTERN_PORT: '0' } })
     await eventually(() => tour.stdout().includes('Still serving; Ctrl-C stops.'))
-    expect((await fetch(`${await ready(tour)}/healthz`)).status).toBe(200)
+    const url = await ready(tour)
+    expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    // What it says to type next works as it stands: the knock, and after the revocation the 403.
+    await eventually(() => tour.stdout().includes('documents:'))
+    const [, webhook = '', body = ''] = /curl -X POST (\S+\/hook\/\S+) .* -d '(.*)'/.exec(tour.stdout()) ?? []
+    const knock = async (): Promise<number> =>
+      (await fetch(webhook, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })).status
+    expect(await knock()).toBe(200)
+    const [, grantId = ''] = /channel revoke (grant_\w+)/.exec(tour.stdout()) ?? []
+    expect(await cli(['channel', 'revoke', grantId], { home: home.path })).toMatchObject({ code: 0 })
+    expect(await knock()).toBe(403)
     tour.child.kill('SIGINT')
     expect((await tour.ended).code).toBe(0)
   })

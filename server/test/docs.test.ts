@@ -106,7 +106,7 @@ describe('the documents', () => {
     expect(shown).not.toBe('')
     const steady = (text: string): string[] =>
       text
-        .replaceAll(/(headless|inb)_\w{26}|\d+(\.\d+)?|\/\S*(?=\/ada\/)/g, '#')
+        .replaceAll(/(headless|inb|sess|grant)_\w{26}|\d+(\.\d+)?|\/\S*(?=\/ada\/)/g, '#')
         .split('\n')
         .map((line) => line.replace(/ Still serving;.*$/, '').trimEnd())
     for (const line of steady(shown.trimEnd())) {

@@ -6,35 +6,27 @@ import { textOf } from './follow.ts'
 import { writeSample } from './sample.ts'
 import type { Serving } from './serve.ts'
 import { inert, span, status } from './text.ts'
+import { endTourSessions, hookToTry, showHook, showSession } from './tour-session.ts'
+import { STEP_LIMIT_MS, WORKSPACE, type Stage } from './tour-stage.ts'
 
-const WORKSPACE = 'ws-demo'
 const PROMPT = 'Look around and report'
-/** Milliseconds that a run of the demo agent may take here, also on a machine that is busy. */
-const RUN_LIMIT_MS = 60_000
-
-/** What every step has. */
-interface Stage {
-  postern: Postern
-  context: Context
-  /** The numbered line of the step. */
-  line(name: string, text: string): void
-  /** One more line of it. */
-  more(text: string): void
-}
 
 /** In order; each is a promise of the product, shown. */
 const STEPS: { name: string; play(stage: Stage): Promise<void> }[] = [
   { name: 'workspace', play: showWorkspace },
   { name: 'run', play: showRun },
   { name: 'inbox', play: showInbox },
+  { name: 'session', play: showSession },
+  { name: 'hook', play: showHook },
   { name: 'key', play: showReplay },
   { name: 'cancel', play: showCancel },
   { name: 'capacity', play: showCapacity },
 ]
 
 /**
- * Shows what exists, as an ordinary client: a workspace, a run with its events and diff, what it reported, a key that is replayed, a run
- * that is canceled. Uses the server of the data directory, or starts one and keeps serving. Repeatable.
+ * Shows what exists, as an ordinary client: a workspace, a run with its events and diff, what it reported, a live session
+ * and an address that leads to it, a key that is replayed, a run that is canceled. Uses the server of the data
+ * directory, or starts one and keeps serving. Repeatable.
  *
  * @returns 0 when every step passed; else 1, and the failed step was named
  */
@@ -48,6 +40,7 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
     context,
     line: (name, text) => screen.print(`${++number} ${name.padEnd(10)} ${text}`),
     more: (text) => screen.print(`${' '.repeat(13)}${text}`),
+    left: {},
   }
   for (const step of STEPS) {
     try {
@@ -65,7 +58,8 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
   const keeps = serving !== undefined && !flags.exit
   const passed = `${screen.style('green', '✓')} tour passed in ${span(performance.now() - startedAt)}.`
   screen.print(`${passed}${keeps ? ' Still serving; Ctrl-C stops.' : ''}${flags.exit ? '' : ' Your turn:'}`)
-  if (!flags.exit) await showNext(stage)
+  if (flags.exit) await endTourSessions(postern)
+  else await showNext(stage)
   if (serving === undefined) return EXIT.ok
   return flags.exit ? await serving.stop() : await serving.ended
 }
@@ -114,7 +108,7 @@ async function showRun({ postern, context, line, more }: Stage): Promise<void> {
     }
     if (event.type === 'agent.message') more(screen.style('gray', inert(event.text ?? '', true)))
   }
-  const done = await postern.runs.waitFor(taskId, { timeoutMs: RUN_LIMIT_MS })
+  const done = await postern.runs.waitFor(taskId, { timeoutMs: STEP_LIMIT_MS })
   expectStatus(done, 'succeeded')
   if (seen !== done.lastSeq) throw new Error(`${seen} events were streamed of ${done.lastSeq}`)
   const { filesChanged } = done.git
@@ -145,7 +139,7 @@ async function showReplay({ postern, line }: Stage): Promise<void> {
   if (first.taskId !== again.data.taskId) throw new Error(`one key started ${first.taskId} and ${again.data.taskId}`)
   if (again.headers.get('Idempotency-Replayed') !== 'true') throw new Error('the second answer is no replay')
   line('key', `the same Idempotency-Key twice → ${again.status} replayed, one run: ${first.taskId}`)
-  expectStatus(await postern.runs.waitFor(first.taskId, { timeoutMs: RUN_LIMIT_MS }), 'succeeded')
+  expectStatus(await postern.runs.waitFor(first.taskId, { timeoutMs: STEP_LIMIT_MS }), 'succeeded')
 }
 
 async function showCancel({ postern, context, line }: Stage): Promise<void> {
@@ -165,8 +159,10 @@ async function showCapacity({ postern, line }: Stage): Promise<void> {
 }
 
 /** What to type next: a call, a command, and the agent that was found, or how to add one. */
-async function showNext({ postern, context }: Stage): Promise<void> {
+async function showNext(stage: Stage): Promise<void> {
+  const { postern, context } = stage
   const { screen, me } = context
+  for (const command of hookToTry(stage)) screen.print(`  ${command}`)
   const body = `-H 'Content-Type: application/json' -d '{"prompt": "Look around"}'`
   screen.print(`  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless ${body}`)
   const agents = await postern.agents.list().toArray()
