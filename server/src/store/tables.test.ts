@@ -204,6 +204,21 @@ describe('archive', () => {
     expect(await again.table.get(old)).toBeUndefined()
   })
 
+  test('an archived row that is changed back to one that has not ended is hot again, and listed once', async () => {
+    await using directory = await temporaryDirectory()
+    await using opened = await openArchived(directory.path)
+    const { table, hot } = opened
+    const first = row(ids[0] ?? '', { state: 'ended' })
+    await table.insert(first)
+    for (let i = 0; i < HOT_ROWS; i++) await table.insert(row(`row_${ulid(T0 + 1 + i)}`, { state: 'ended' }))
+    await table.settle()
+    expect(await hot.get(first.id)).toBeUndefined()
+    expect(await table.update(first.id, { state: 'open' }, { state: 'ended' })).toEqual({ ...first, state: 'open' })
+    expect(await hot.get(first.id)).toEqual({ ...first, state: 'open' })
+    expect((await table.list({ where: { state: 'open' } })).map(({ id }) => id)).toEqual([first.id])
+    expect((await table.list()).filter(({ id }) => id === first.id)).toHaveLength(1)
+  })
+
   test('of twins after a crash between archive and removal, the hot one is shown, once', async () => {
     await using directory = await temporaryDirectory()
     await using opened = await openArchived(directory.path)
