@@ -3,6 +3,7 @@ import { Agents } from './agents.ts'
 import { Channels, Deliveries, Keys } from './channels.ts'
 import { makeCall, type Call, type CallOptions } from './call.ts'
 import { ConnectionError, PosternError, ServerError, reasonOf } from './errors.ts'
+import { Credentials } from './credentials.ts'
 import { createClient, createConfig } from './generated/client/index.ts'
 import { Server } from './generated/sdk.gen.ts'
 import { Requests } from './requests.ts'
@@ -54,6 +55,7 @@ export class Postern {
   readonly runs: Runs
   readonly workspaces: Workspaces
   readonly agents: Agents
+  readonly credentials: Credentials
   readonly sessions: Sessions
   readonly channels: Channels
   readonly deliveries: Deliveries
@@ -73,6 +75,7 @@ export class Postern {
     this.runs = new Runs(client, logger)
     this.workspaces = new Workspaces(client)
     this.agents = new Agents(client)
+    this.credentials = new Credentials(client)
     this.sessions = new Sessions(client, logger)
     this.channels = new Channels(client)
     this.deliveries = new Deliveries(client)

@@ -3,6 +3,7 @@ export type { Answer, Call, CallOptions, Listing, PostOptions } from './call.ts'
 export type { Runs, WaitOptions } from './runs.ts'
 export type { Workspaces } from './workspaces.ts'
 export type { Agents } from './agents.ts'
+export type { Credentials } from './credentials.ts'
 export type { AskOptions, Sessions } from './sessions.ts'
 export type { Channels, Deliveries, Keys } from './channels.ts'
 export type { Requests } from './requests.ts'
@@ -36,6 +37,9 @@ export {
   type Agent,
   type AgentId,
   type AgentProbe,
+  type Budget,
+  type Credential,
+  type SetCredential,
   type Capacity,
   type CreateComment,
   type CreateIssue,

@@ -138,6 +138,19 @@ export interface AgentProbe extends Omit<wire.AgentProbe, 'agent' | 'reason'> {
   reason: RunReason | null
 }
 
+/** A named set of environment variables, without its values. */
+export interface Credential extends Omit<wire.Credential, 'agents'> {
+  agents: AgentId[]
+}
+
+/** A credential to set. `agents`: those it is limited to; default: every agent. */
+export interface SetCredential extends Omit<wire.SetCredential, 'agents'> {
+  agents?: AgentId[]
+}
+
+/** Caps on what agents report, of one run and of one day (UTC). */
+export type Budget = wire.Budget
+
 /** Id of an Inbox entry: `inb_<ulid>`, time-ordered. */
 export type InboxId = `inb_${string}`
 

@@ -58,6 +58,7 @@ describe('help', () => {
     ['serve'],
     ['tour'],
     ['doctor'],
+    ['cred', 'set'],
     ['agents'],
     ['ws'],
     ['ws', 'add'],

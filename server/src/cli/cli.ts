@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { examples, type Action } from './command.ts'
 import { createContext, type Context, type GlobalOptions } from './context.ts'
 import { EXIT } from './exit.ts'
+import { addCredentials } from './credential-commands.ts'
 import { addIssues } from './issue-commands.ts'
 import { addInbox } from './inbox-commands.ts'
 import { addLive } from './live-commands.ts'
@@ -96,6 +97,16 @@ function build(done: (code: number) => void): Command {
     action,
   )
   addInbox(program, action)
+  addCredentials(
+    group(
+      'cred',
+      'variables for agents: sealed, never shown again',
+      'cred set anthropic --agents claude',
+      'cred set deploy < deploy.env',
+      'ws set ws-news --credentials anthropic,deploy',
+    ),
+    action,
+  )
   addLive(program, group, action)
   action(program.command('version').description('print the version'), (context) => {
     context.screen.print(version)
@@ -159,6 +170,7 @@ function addWorkspaces(workspace: Command, action: Action): void {
       .option('--id <id>', 'id, ws-<slug> (default: made from the tag)')
       .option('--agents <list>', 'agents enabled there, separated by commas; the first is the default')
       .option('--permissions <level>', 'what agents may do without asking: ask, edit or full')
+      .option('--credentials <list>', 'credentials given to runs and sessions there, separated by commas')
       .option('--max-runs <n>', 'most runs at once there')
       .addHelpText('before', examples('ws add ~/src/news --tag news', 'ws add --tag scratch --agents demo')),
     async (context, path: string | undefined, flags: Record<string, string>) =>
@@ -178,8 +190,21 @@ function addWorkspaces(workspace: Command, action: Action): void {
       .option('--permissions <level>', 'ask, edit or full')
       .option('--children <list>', 'workspaces in which runs from here may start runs, separated by commas, or "none"')
       .option('--nudge <on|off>', 'ask a run that succeeded without reporting to report')
+      .option('--credentials <list>', 'credentials given to runs and sessions there, separated by commas, or "none"')
       .option('--max-runs <n>', 'a number, or "none"')
-      .addHelpText('before', examples('ws set ws-news --agents claude,demo', 'ws set ws-news --max-runs none')),
+      .option('--budget-run-tokens <n>', 'tokens after which a run is ended, or "none"')
+      .option('--budget-run-cost <usd>', 'US dollars after which a run is ended, or "none"')
+      .option('--budget-runs <n>', 'runs and sessions a day (UTC), or "none"')
+      .option('--budget-tokens <n>', 'tokens a day, or "none"')
+      .option('--budget-cost <usd>', 'US dollars a day, or "none"')
+      .addHelpText(
+        'before',
+        examples(
+          'ws set ws-news --agents claude,demo',
+          'ws set ws-news --max-runs none',
+          'ws set ws-news --budget-cost 5',
+        ),
+      ),
     async (context, id: string, flags: Record<string, string>) =>
       (await import('./workspace.ts')).setWorkspace(context, id, flags),
   )

@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path'
-import type { UpdateWorkspace, Workspace, WorkspaceId } from '@postern/sdk'
+import type { Budget, UpdateWorkspace, Workspace, WorkspaceId } from '@postern/sdk'
 import { parseCount, type Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
 import { resolveWorkspace } from './ids.ts'
@@ -54,10 +54,15 @@ export async function showWorkspace(context: Context, id: string): Promise<numbe
 
 export async function setWorkspace(context: Context, id: string, flags: Record<string, string>): Promise<number> {
   const patch: UpdateWorkspace = { ...(flags['tag'] !== undefined && { tag: flags['tag'] }), ...settings(flags) }
-  if (Object.keys(patch).length === 0)
+  const caps = budgetOf(flags)
+  if (Object.keys({ ...patch, ...caps }).length === 0)
     throw new CliExit(EXIT.usage, 'nothing to change', `${context.me} workspace set --help`)
   const postern = await context.connect()
-  const workspace = await postern.workspaces.update(await resolveWorkspace(postern, id), patch)
+  const wsId = await resolveWorkspace(postern, id)
+  // Caps that are not named stay; the server takes a budget as a whole.
+  const before = Object.keys(caps).length === 0 ? undefined : (await postern.workspaces.get(wsId)).budget
+  const budget = before && Object.fromEntries(Object.entries({ ...before, ...caps }).filter(([, cap]) => cap !== null))
+  const workspace = await postern.workspaces.update(wsId, { ...patch, ...(budget && { budget }) })
   return show(context, workspace, `workspace show ${workspace.id}`)
 }
 
@@ -86,17 +91,50 @@ const namesIn = (list: string): string[] =>
     .filter(Boolean)
 
 function settings(flags: Record<string, string>): UpdateWorkspace {
-  const { agents, defaultAgent, permissions, children, nudge, maxRuns } = flags
+  const { agents, credentials, defaultAgent, permissions, children, nudge, maxRuns } = flags
   if (nudge !== undefined && nudge !== 'on' && nudge !== 'off')
     throw new CliExit(EXIT.usage, `--nudge "${nudge}" is neither on nor off`)
   return {
     ...(agents !== undefined && { agents: namesIn(agents) }),
     ...(children !== undefined && { childWorkspaces: children === 'none' ? [] : namesIn(children).map(asId) }),
+    ...(credentials !== undefined && { credentials: credentials === 'none' ? [] : namesIn(credentials) }),
     ...(nudge !== undefined && { nudge: nudge === 'on' }),
     ...(defaultAgent !== undefined && { defaultAgent }),
     ...(permissions !== undefined && { permissions: permissions as 'edit' }), // the server names what it takes
     ...(maxRuns !== undefined && { maxRuns: maxRuns === 'none' ? null : parseCount(maxRuns, '--max-runs') }),
   }
+}
+
+/** Flags of `workspace set`, what they cap, and how that is shown. */
+const CAPS = [
+  ['budgetRunTokens', '--budget-run-tokens', 'maxTokensPerRun', 'tokens a run'],
+  ['budgetRunCost', '--budget-run-cost', 'maxCostUsdPerRun', 'US dollars a run'],
+  ['budgetRuns', '--budget-runs', 'runsPerDay', 'runs a day'],
+  ['budgetTokens', '--budget-tokens', 'tokensPerDay', 'tokens a day'],
+  ['budgetCost', '--budget-cost', 'costUsdPerDay', 'US dollars a day'],
+] as const
+
+/** The caps that are named; null ends one. @throws CliExit 2 */
+function budgetOf(flags: Record<string, string>): { [cap in keyof Budget]?: number | null } {
+  const caps: { [cap in keyof Budget]?: number | null } = {}
+  for (const [name, flag, cap] of CAPS) {
+    const given = flags[name]
+    if (given === undefined) continue
+    if (given === 'none') caps[cap] = null
+    else caps[cap] = /cost/i.test(cap) ? parseDollars(given, flag) : parseCount(given, flag)
+  }
+  return caps
+}
+
+/** @throws CliExit 2 */
+function parseDollars(given: string, flag: string): number {
+  const amount = Number(given)
+  if (amount > 0 && amount < Infinity) return amount
+  throw new CliExit(EXIT.usage, `${flag} "${given}" is no amount of US dollars`, 'such as 2.50, or none')
+}
+
+function budgetText(budget: Budget): string {
+  return CAPS.flatMap(([, , cap, unit]) => (budget[cap] === undefined ? [] : `${budget[cap]} ${unit}`)).join(', ')
 }
 
 function show(context: Context, workspace: Workspace, next: string): number {
@@ -118,7 +156,9 @@ function show(context: Context, workspace: Workspace, next: string): number {
       ? [['children', workspace.childWorkspaces.join(', ')] as [string, string]]
       : []),
     ...(workspace.nudge ? [['nudge', 'on'] as [string, string]] : []),
+    ...(workspace.credentials.length > 0 ? [['given', workspace.credentials.join(', ')] as [string, string]] : []),
     ['max runs', workspace.maxRuns === null ? 'no own limit' : String(workspace.maxRuns)],
+    ...(budgetText(workspace.budget) === '' ? [] : [['budget', budgetText(workspace.budget)] as [string, string]]),
   ]
   for (const [name, value] of fields) screen.print(`${screen.style('gray', name.padEnd(10))} ${value}`)
   screen.note(`next: ${context.me} ${next}`)
