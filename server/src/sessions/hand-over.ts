@@ -64,7 +64,9 @@ export function handOver(
   async function delivered(): Promise<DeliveryRow> {
     const deliveredAt = isoTime(clock.now())
     // Decided when it is queued: an answer that was `buffered` must never be replayed as `delivered`.
-    const inTime = (): boolean => isAwaited && clock.monotonic() - began < HAND_OVER_MS
+    // And what was answered `delivered` stays so, when a second copy is handed over.
+    const inTime = (): boolean =>
+      injecting.answeredAs === 'delivered' || (isAwaited && clock.monotonic() - began < HAND_OVER_MS)
     await store(
       () => ({ status: 'delivered', deliveredAt, answeredAs: inTime() ? 'delivered' : 'buffered' }),
       'injecting',

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { FORBIDDEN } from '../../src/http/hook.ts'
 import { newId } from '../../src/clock.ts'
+import { census } from '../../src/process/census.ts'
 import type { Minted } from '../../src/model/channels.ts'
 import type { Delivery, Receipt, Session } from '../../src/model/sessions.ts'
 import { channelHash, signToken } from '../../src/channels/token.ts'
@@ -14,11 +15,12 @@ import {
   knock,
   mint,
   openSession,
+  settled,
   signingKey,
   startWithSession,
   type ServerLike,
 } from '../channels.ts'
-import { allSettled, checkDeliveries, type Sent } from '../delivery-invariants.ts'
+import { allSettled, checkDeliveries, heardDeliveries, type Sent } from '../delivery-invariants.ts'
 import { checkState, figures } from '../invariants.ts'
 import { rawJson } from '../raw-http.ts'
 import { adminToken, call, serve, type ServerProcess } from '../server-process.ts'
@@ -294,6 +296,37 @@ test('F1, I9: killed at any moment of a hand-over, no acknowledged message is lo
   await checkState(dataDir)
   figures('F1 (channels)', { cycles, sent: sent.length, ...result })
   expect(cycles).toBeGreaterThan(3)
+})
+
+test('I1, I9: killed after its 200 and before the agent showed a sign: one copy more, marked, and the same answer', async () => {
+  await using directory = await temporaryDirectory()
+  const dataDir = directory.path
+  const first = await serve({ dataDir })
+  let server = await likeHere(first, dataDir)
+  const [door] = (await doors(server, 1, 1)).flat()
+  const { sessionId, grantId, token } = door ?? { sessionId: '', grantId: '', token: '' }
+  const agents = census().get(sessionId) ?? []
+  expect(agents.length).toBeGreaterThan(0)
+  // Stopped, it takes what is written to it, and says nothing.
+  for (const pid of agents) globalThis.process.kill(pid, 'SIGSTOP')
+  const body = { message: 'deploy finished', idempotency_key: 'k' }
+  const answer = await knock(server, token, body)
+  expect([answer.status, answer.body.status]).toEqual([200, 'delivered'])
+  await first.end('SIGKILL')
+  const second = await serve({ dataDir })
+  server = await likeHere(second, dataDir)
+  const [delivery, ...more] = await settled(server, grantId)
+  expect([delivery?.id, delivery?.status, delivery?.possibleDuplicate, more]).toEqual([
+    answer.body.deliveryId,
+    'confirmed',
+    true,
+    [],
+  ])
+  const again = await knock(server, token, body)
+  expect([again.status, again.text, again.headers.get('idempotency-replayed')]).toEqual([200, answer.text, 'true'])
+  const copies = (await heardDeliveries(server, dataDir, sessionId)).map(({ isCopy }) => isCopy)
+  expect(copies).toEqual([true])
+  await second.end('SIGTERM')
 })
 
 test('F16, T15: no hostile form of an address is accepted over HTTP, none makes the server stumble', async () => {
