@@ -191,6 +191,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         }),
     })
     const recovered = await recoverRuns({
+      countingOf: (agentId) => agents.find(agentId)?.headless?.usage,
       redactorFor: ({ wsId, id }) => redactorFor({ wsId, taskId: id, sessionId: null }),
       pushedBy,
       runs: store.runs,
@@ -278,6 +279,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       worker,
       runDirectory,
       pushedBy,
+      clean: async ({ wsId, id }) => (await redactorFor({ wsId, taskId: id, sessionId: null })).text,
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
       onEnded: tellSession,
       onError: onTrouble,

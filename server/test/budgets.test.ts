@@ -1,9 +1,12 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { systemClock } from '../src/clock.ts'
 import type { Run, Workspace } from '../src/model.ts'
 import { startTestServer, type Answer, type TestServer } from './harness.ts'
 import { confirmed, faulty as liveFaulty, inState, open, send } from './session-client.ts'
-import { temporaryDirectory } from './temporary.ts'
+import { serve } from './server-process.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
 
 /** Budgets: what agents report is counted, whatever becomes of the run, and what reaches a cap ends or is refused. */
 
@@ -125,6 +128,32 @@ test('the sums of today survive a restart, and a cap set later knows them', asyn
   expect(codeOf(await start(on, wsId, 'use 1'))).toEqual([429, 'budget_reached'])
   await set({})
   expect((await start(on, wsId, 'use 1')).status).toBe(200)
+})
+
+test('what a run had reported whose server died is in its record, and counts', async () => {
+  await using directory = await temporaryDirectory()
+  await writeFile(join(directory.path, 'config.json'), JSON.stringify({ agents }))
+  const first = await serve({ dataDir: directory.path })
+  const token = (await readFile(join(directory.path, 'admin-token'), 'utf8')).trim()
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const post = async (path: string, body: unknown): Promise<Record<string, string>> => {
+    const answer = await fetch(first.url + path, { method: 'POST', headers, body: JSON.stringify(body) })
+    return (await answer.json()) as Record<string, string>
+  }
+  const { id: wsId = '' } = await post('/api/workspaces', { tag: 'a', budget: { tokensPerDay: 70 } })
+  const { taskId } = await post(`/api/workspaces/${wsId}/headless`, {
+    prompt: 'use 30\nuse 40\nhang',
+    agent: 'spender',
+  })
+  await eventually(async () => {
+    const page = await fetch(`${first.url}/api/headless/${taskId}/events`, { headers })
+    return (await page.text()).split('"usage"').length === 3
+  })
+  await first.end('SIGKILL')
+  await using on = await server({ dataDir: directory.path })
+  const died = await on.call<Run>('GET', `/api/headless/${taskId}`)
+  expect(died.body).toMatchObject({ reason: 'server_died', usage: { inputTokens: 70, source: 'agent_reported' } })
+  expect(codeOf(await start(on, wsId, 'use 1'))).toEqual([429, 'budget_reached'])
 })
 
 test('of many starts at once no more than the budget begin, and a place that was not there is not counted', async () => {

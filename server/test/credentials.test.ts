@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { Event, Run } from '../src/model.ts'
 import type { Session } from '../src/model/sessions.ts'
 import { startTestServer, type TestServer } from './harness.ts'
+import { serve } from './server-process.ts'
 import { open } from './session-client.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
@@ -98,6 +99,8 @@ const { POSTERN_URL: url, POSTERN_TOKEN: token } = process.env
 const headers = { authorization: 'Bearer ' + token, 'content-type': 'application/json' }
 const body = JSON.stringify({ title: 'found ' + JSON.stringify(value).slice(1, -1), body: 'it is ' + value + '. '.repeat(400) })
 await fetch(url + '/api/inbox', { method: 'POST', headers, body })
+const silent = url + '/api/headless/' + process.env.POSTERN_RUN_ID + '/silent'
+await fetch(silent, { method: 'POST', headers, body: JSON.stringify({ why: 'I know ' + value }) })
 if (process.argv[2] === 'text') process.exitCode = 3
 `
 
@@ -155,6 +158,35 @@ const run = async (on: TestServer, wsId: string, agent: string): Promise<Run> =>
 const eventsOf = async (on: TestServer, of: string): Promise<Event[]> =>
   (await on.call<{ events: Event[] }>('GET', `/api/${of}/events`)).body.events
 
+test('A8: a credential that was acknowledged outlives kill -9, one that was forgotten stays so, and no value is on disk', async () => {
+  await using directory = await temporaryDirectory()
+  for (let cycle = 0; cycle < 5; cycle++) {
+    const running = await serve({ dataDir: directory.path })
+    const token = (await readFile(join(directory.path, 'admin-token'), 'utf8')).trim()
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+    const call = async (method: string, path: string, body?: unknown): Promise<Response> =>
+      await fetch(`${running.url}${path}`, {
+        method,
+        headers,
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      })
+    const listed = (await (await call('GET', '/api/credentials')).json()) as {
+      credentials: { name: string; usable: boolean }[]
+    }
+    expect(listed.credentials.map(({ name, usable }) => [name, usable])).toEqual(
+      cycle === 0 ? [] : [[`c${cycle - 1}`, true]],
+    )
+    const set = await call('POST', '/api/credentials', { name: `c${cycle}`, variables: { KEY: VALUE } })
+    expect(set.status).toBe(201)
+    if (cycle > 0) expect((await call('DELETE', `/api/credentials/c${cycle - 1}`)).status).toBe(200)
+    const rotated =
+      cycle % 2 === 0 ? call('POST', '/api/keys/rotate', { drop: true }).catch(() => undefined) : undefined
+    await running.end('SIGKILL') // in the middle of the rotation
+    await rotated
+    expect(await filesWith(directory.path, VALUE)).toEqual([])
+  }
+})
+
 describe('what a run is given', () => {
   test('C5: reaches it, and is taken out of its output, events, reply, reason and Inbox entry', async () => {
     for (const value of [VALUE, 'with "quotes" and\na line\\']) {
@@ -175,6 +207,7 @@ describe('what a run is given', () => {
       expect(shown).toContainEqual(expect.objectContaining({ type: 'tool.ended', output: '{"value":"[redacted]"}' }))
       const stderr = await server.call('GET', `/api/headless/${events.taskId}/output?stream=stderr`)
       expect(stderr.text).toBe('error: bad key [redacted]\n')
+      expect(shown).toContainEqual(expect.objectContaining({ type: 'run.silent', why: 'I know [redacted]' }))
       const inbox = await server.call('GET', '/api/inbox')
       expect(inbox.body).toMatchObject({ entries: [{ title: 'found [redacted]' }, { title: 'found [redacted]' }] })
       for (const spelling of [value, JSON.stringify(value).slice(1, -1)]) {

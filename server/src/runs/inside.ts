@@ -10,6 +10,8 @@ export function createInside(deps: {
   active: ReadonlyMap<string, Kin>
   find(taskId: string): Promise<RunRow>
   view(row: RunRow): Promise<Run>
+  /** Takes out of a text what the run was given in secret. */
+  clean(row: RunRow): Promise<(text: string) => string>
   /** Hands news from a run to the session that started it. Absent: there are no sessions. */
   reportToSession?: ((sessionId: string, news: { taskId: string; message: string }) => Promise<void>) | undefined
 }): Pick<Runs, 'silent' | 'report'> {
@@ -17,8 +19,8 @@ export function createInside(deps: {
   const ended = (taskId: string): DomainError => new DomainError('run_ended', `${taskId} is not at work any more`)
 
   return {
-    async silent(taskId, why) {
-      await find(taskId)
+    async silent(taskId, given) {
+      const why = (await deps.clean(await find(taskId)))(given)
       const note = active.get(taskId)?.control.note
       if (!note) throw ended(taskId)
       const row = await runs.update(taskId, { silentWhy: why }, { status: 'running' })
@@ -26,8 +28,10 @@ export function createInside(deps: {
       await note({ type: 'run.silent', why })
       return await view(row)
     },
-    async report(taskId, message) {
-      const { parentTaskId, parentSessionId } = (await find(taskId)).trigger
+    async report(taskId, given) {
+      const row = await find(taskId)
+      const { parentTaskId, parentSessionId } = row.trigger
+      const message = (await deps.clean(row))(given)
       if (parentTaskId !== null) {
         const note = active.get(parentTaskId)?.control.note
         if (!note) throw ended(parentTaskId)

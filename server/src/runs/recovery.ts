@@ -1,4 +1,6 @@
 import { join } from 'node:path'
+import type { AgentEvent, Counting } from '../agents/agent.ts'
+import { createFold } from '../agents/fold.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import type { EventLog } from '../events/types.ts'
 import type { Redactor } from '../events/redactor.ts'
@@ -10,7 +12,11 @@ import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
 import type { RunGit } from './ports.ts'
 import { outcomeOf } from './nudge.ts'
+import { ownUsage } from './totals.ts'
 import { PATCH_FILE } from './changes.ts'
+
+/** Events read at once. */
+const EVENT_PAGE = 500
 
 export interface Recovered {
   /** Runs that were at work when the server died, now `interrupted`. */
@@ -35,6 +41,8 @@ export async function recoverRuns(deps: {
   clock: Clock
   liveFiles: LiveFiles<LiveRun>
   runDirectory: (taskId: string) => string
+  /** How an agent counts what it uses; undefined: anew in each run. */
+  countingOf(agentId: string): { tokens: Counting; cost: Counting } | undefined
   /** Takes out of what a run left what it was given in secret. */
   redactorFor(row: RunRow): Promise<Redactor>
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
@@ -62,6 +70,7 @@ export async function recoverRuns(deps: {
         lastSeq: (await events.lastSeq(row.id)) + 1,
         inboxIds,
         outcome: outcomeOf(inboxIds, row.silentWhy),
+        ...(await usageOf(row)),
         ...(filesChanged !== undefined && { git: { ...row.git, filesChanged } }),
       },
       { status: 'running' },
@@ -87,6 +96,22 @@ export async function recoverRuns(deps: {
       await events.append(row.id, [{ type: TERMINAL_EVENT, status, reason, detail, exitCode, signal, outcome }])
       await events.close(row.id)
     }
+  }
+
+  /** What it had reported up to then: it was used, whatever became of the run. */
+  async function usageOf(row: RunRow): Promise<Pick<RunRow, 'usage' | 'totals'>> {
+    const counting = deps.countingOf(row.agent) ?? { tokens: 'total', cost: 'total' }
+    const fold = createFold(counting)
+    for (let after = 0; ;) {
+      const page = await events.read(row.id, after, EVENT_PAGE)
+      for (const event of page) if (event.type === 'usage') fold.add(event as unknown as AgentEvent)
+      if (page.length < EVENT_PAGE) break
+      after = page.at(-1)?.seq ?? after
+    }
+    const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
+    const before =
+      conversationId === null ? undefined : (await runs.list({ where: { conversationId }, limit: 1 }))[0]?.totals
+    return ownUsage(fold.state.usage, counting, before)
   }
 
   async function saveDiff(row: RunRow, directory: string, baseTree: string): Promise<number | undefined> {

@@ -52,6 +52,8 @@ export interface RunsDeps {
   /** Told of every run that has ended, once its record and its last event are on disk. */
   onEnded?: (row: RunRow) => void
   reportToSession?: (sessionId: string, news: { taskId: string; message: string }) => Promise<void>
+  /** Takes out of a text what the run was given in secret. */
+  clean(row: RunRow): Promise<(text: string) => string>
   onError(message: string, error: unknown): void
 }
 
@@ -94,7 +96,7 @@ export function createRuns(deps: RunsDeps): Runs & {
   })
   const family = createFamily({ runs, active, now: () => clock.now() })
   const { reportToSession } = deps
-  const inside = createInside({ runs, active, find, view, reportToSession })
+  const inside = createInside({ runs, active, find, view, clean: deps.clean, reportToSession })
   const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
