@@ -212,6 +212,77 @@ describe('the examples', () => {
     })
   })
 
+  test('TypeScript: a CI job has an address, knocks twice with one key, and is refused once it was revoked', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace({ agents: ['demo'] })
+    const ran = await example(server, ['node', 'webhook-from-ci.ts', workspace])
+    expect(ran).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/deploy finished.*no model/) as string })
+    expect(ran.stderr).toMatch(/^knocked: (delivered|buffered); again: replayed$/m)
+    expect(ran.stderr).toMatch(/^knocked after the revocation: 403$/m)
+    const { sessions } = (await server.call<{ sessions: { state: string; turns: number }[] }>('GET', '/api/sessions'))
+      .body
+    expect(sessions).toMatchObject([{ state: 'ended', turns: 1 }])
+  })
+
+  test('TypeScript: talks to a live agent and decides what it may do', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace({ agents: ['demo'], permissions: 'ask' })
+    const ran = await example(server, ['node', 'live-session.ts', workspace])
+    expect(ran.exitCode, ran.stderr).toBe(0)
+    expect(ran.stdout).toContain('wrote notes/hello.md')
+    expect(ran.stderr).toContain('may it "write_file"? allow')
+    expect(ran.stderr).toMatch(/may it "\w+"\? deny/)
+    expect(ran.stderr).toContain('ended after 3 turns')
+  })
+
+  test('TypeScript: forwards each alert once, however often it is sent, and says what will never work', async () => {
+    await using server = await startTestServer()
+    const wsId = await server.workspace({ agents: ['demo'] })
+    const post = <T>(path: string, body?: unknown): Promise<{ body: T }> =>
+      server.call<T>('POST', path, body, { token: true })
+    const { id } = (await post<{ id: string }>('/api/sessions', { wsId })).body
+    const door = (await post<{ webhook: string; grantId: string }>('/api/channels', { sessionId: id })).body
+    const forwarder = execa('node', ['alert-forwarder.ts', '0'], {
+      cwd: folder,
+      env: { PATH: [dirname(process.execPath), process.env['PATH']].join(delimiter), POSTERN_WEBHOOK: door.webhook },
+      reject: false,
+    })
+    try {
+      const url = await new Promise<string>((resolve, reject) => {
+        forwarder.stdout.on('data', (chunk) => resolve(/http:\S+/.exec(String(chunk))?.[0] ?? ''))
+        void forwarder.then(({ stderr }) => reject(new Error(`it ended: ${stderr}`)))
+      })
+      const alert = { fingerprint: 'f1', startsAt: '2026-11-20T08:41:00Z', labels: { alertname: 'HighErrorRate' } }
+      const send = async (status: string): Promise<number> =>
+        (await fetch(url, { method: 'POST', body: JSON.stringify({ alerts: [{ ...alert, status }] }) })).status
+      expect([await send('firing'), await send('firing'), await send('resolved')]).toEqual([204, 204, 204])
+      const page = await server.call<{ deliveries: { message: string; from: string }[] }>(
+        'GET',
+        `/api/sessions/${id}/deliveries`,
+      )
+      expect(page.body.deliveries.map(({ message }) => message.split(' ')[0])).toEqual(['RESOLVED', 'FIRING'])
+      expect(page.body.deliveries[0]).toMatchObject({ from: 'alertmanager' })
+      await server.call('DELETE', `/api/channels/${door.grantId}`, undefined, { token: true })
+      expect(await send('another')).toBe(400)
+    } finally {
+      forwarder.kill()
+      const { stderr } = await forwarder
+      expect(stderr).toMatch(/^forbidden: /)
+      expect(stderr).not.toContain(door.webhook.split('/').at(-1))
+    }
+  })
+
+  test('TypeScript: two agents talk to each other, and both sessions end', async () => {
+    await using server = await startTestServer()
+    const workspace = await server.workspace({ agents: ['demo'] })
+    const ran = await example(server, ['node', 'two-agents-talking.ts', workspace, '2'])
+    expect(ran.exitCode, ran.stderr).toBe(0)
+    expect(ran.stdout.match(/^(Ada|Ben): /gm)).toEqual(['Ada: ', 'Ben: ', 'Ada: ', 'Ben: '])
+    expect(ran.stdout).toContain('[Ada]')
+    const { sessions } = (await server.call<{ sessions: { state: string }[] }>('GET', '/api/sessions')).body
+    expect(sessions.map(({ state }) => state)).toEqual(['ended', 'ended'])
+  })
+
   test.skipIf(!curl)('curl: starts a run once though it asks twice, follows it and reads it', async () => {
     await using server = await startTestServer()
     const workspace = await server.workspace()
