@@ -26,6 +26,7 @@ export type SessionReason = Open<
   | 'not_resumable'
   | 'resume_mismatch'
   | 'workspace_moved'
+  | 'credential_not_found'
   | 'workspace_removed'
   | 'output_limit'
   | 'process_limit'
