@@ -73,6 +73,20 @@ describe('inside a run, with nothing configured', () => {
     expect(watched.stderr).toMatch(/headless_\w+ reports: half way/)
   })
 
+  test('issue lists, writes, comments and runs those of its workspace', async () => {
+    const run = await inside(
+      `set -e; postern issue new "Look again" --body "/files" -a demo > /dev/null; postern issue ls
+       postern issue comment look-again "seen by $POSTERN_RUN_ID" > /dev/null; postern issue show look-again
+       postern issue run look-again --wait`,
+    )
+    expect(run.detail).toBeNull()
+    expect(run.result.text).toMatch(/^look-again\t.*todo\t/m)
+    expect(run.result.text).toContain(`seen by ${run.taskId}`)
+    expect(run.result.text).toContain('I am the demo agent')
+    const tree = await postern('runs', 'tree', run.taskId)
+    expect(tree.stdout.trim().split('\n')).toHaveLength(2)
+  })
+
   test('a document from outside the workspace is refused, and says so', async () => {
     await symlink(join(server.dataDir, 'admin-token'), join(path, 'link.md'))
     const run = await inside('postern inbox push --title x --body y --file link.md; echo "exit $?"')

@@ -5437,7 +5437,7 @@ export type IssuesRunErrors = {
      */
     404: Problem;
     /**
-     * `idempotency_in_flight`: Request with this key in flight. `not_resumable`: Not resumable. `resume_busy`: Conversation busy.
+     * `idempotency_in_flight`: Request with this key in flight. `nested_too_deep`: Runs nested too deep. `not_resumable`: Not resumable. `resume_busy`: Conversation busy. `run_ended`: Run has ended.
      */
     409: Problem;
     /**

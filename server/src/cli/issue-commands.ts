@@ -1,8 +1,10 @@
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
 import { examples, type Action } from './command.ts'
 import type { IssueFlags } from './issue.ts'
 
-const WORKSPACE = ['-w, --workspace <id>', 'workspace; needed when several have an issue of that name'] as const
+/** The workspace; inside a run or session its own, which is the only one that it may ask about. */
+const workspace = (text: string): Option => new Option('-w, --workspace <id>', text).env('POSTERN_WORKSPACE_ID')
+const ofIssue = (): Option => workspace('workspace; needed when several have an issue of that name')
 
 /** What an issue says, as flags; `none` takes a key out of the file. */
 const withSettings = (command: Command): Command =>
@@ -25,7 +27,7 @@ export function addIssues(issue: Command, action: Action): void {
     issue
       .command('ls', { isDefault: true })
       .description('list issues, and the files that are broken')
-      .option('-w, --workspace <id>', 'of one workspace')
+      .addOption(workspace('of one workspace'))
       .option('--status <status>', 'with one status')
       .addHelpText('before', examples('issue', 'issue ls -w ws-news --status todo')),
     async (context, flags: IssueFlags) => (await import('./issue.ts')).listIssues(context, flags),
@@ -36,7 +38,7 @@ export function addIssues(issue: Command, action: Action): void {
         .command('new')
         .argument('<title>')
         .description('write an issue')
-        .requiredOption('-w, --workspace <id>', 'workspace')
+        .addOption(workspace('workspace').makeOptionMandatory())
         .option('--id <name>', 'name of the file (default: made from the title)'),
     ).addHelpText(
       'before',
@@ -52,7 +54,7 @@ export function addIssues(issue: Command, action: Action): void {
       .command('show')
       .argument('<issue>', 'name, or any unique beginning of it')
       .description('show an issue with its comments')
-      .option(...WORKSPACE),
+      .addOption(ofIssue()),
     async (context, name: string, flags: IssueFlags) => (await import('./issue.ts')).showIssue(context, name, flags),
   )
   action(
@@ -61,7 +63,7 @@ export function addIssues(issue: Command, action: Action): void {
         .command('set')
         .argument('<issue>')
         .description('change an issue; everything else in its file stays')
-        .option(...WORKSPACE)
+        .addOption(ofIssue())
         .option('--title <text>', 'title')
         .option('--no-schedule', 'take the schedule out'),
     ).addHelpText('before', examples('issue set brief --status done', 'issue set brief --every 1h --agent none')),
@@ -73,7 +75,7 @@ export function addIssues(issue: Command, action: Action): void {
       .argument('<issue>')
       .argument('<text>', 'the comment; - reads it from stdin')
       .description('append a comment to the file')
-      .option(...WORKSPACE)
+      .addOption(ofIssue())
       .option('--author <name>', 'who says it (default operator)'),
     async (context, name: string, text: string, flags: IssueFlags) =>
       (await import('./issue.ts')).commentOnIssue(context, name, text, flags),
@@ -83,7 +85,7 @@ export function addIssues(issue: Command, action: Action): void {
       .command('rm')
       .argument('<issue>', 'the whole name')
       .description('remove an issue and its file')
-      .option(...WORKSPACE),
+      .addOption(ofIssue()),
     async (context, name: string, flags: IssueFlags) => (await import('./issue.ts')).removeIssue(context, name, flags),
   )
   action(
@@ -91,7 +93,7 @@ export function addIssues(issue: Command, action: Action): void {
       .command('run')
       .argument('<issue>')
       .description('run an issue now, whatever its schedule says')
-      .option(...WORKSPACE)
+      .addOption(ofIssue())
       .option('--wait', 'wait for the end; print the reply')
       .option('--follow', 'print what happens until the end')
       .addHelpText('before', examples('issue run brief', 'issue run brief --wait')),
@@ -102,7 +104,7 @@ export function addIssues(issue: Command, action: Action): void {
       .command('schedule')
       .argument('[issue]')
       .description('the next fires, the last one, and why one did not run')
-      .option(...WORKSPACE)
+      .addOption(ofIssue())
       .option('--preview <cron>', 'when a cron expression would fire; stores nothing')
       .option('--timezone <zone>', 'time zone of --preview (default UTC)')
       .option('--count <n>', 'fires to show', '5')

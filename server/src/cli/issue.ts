@@ -1,5 +1,14 @@
 import { text as readAll } from 'node:stream/consumers'
-import type { Issue, IssueSchedule, IssueSummary, Postern, UpdateIssue, When, WorkspaceId } from '@postern/sdk'
+import type {
+  Issue,
+  IssueBoard,
+  IssueSchedule,
+  IssueSummary,
+  Postern,
+  UpdateIssue,
+  When,
+  WorkspaceId,
+} from '@postern/sdk'
 import { parseCount, parseSpan, type Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
 import { resolveWorkspace, theOnly } from './ids.ts'
@@ -38,10 +47,8 @@ interface Named {
 export async function listIssues(context: Context, flags: IssueFlags): Promise<number> {
   const { screen, options, me } = context
   const postern = await context.connect()
-  const board = await postern.issues.board({
-    ...(flags.workspace !== undefined && { wsId: await resolveWorkspace(postern, flags.workspace) }),
-    ...(flags.status !== undefined && { status: flags.status }),
-  })
+  const wsId = flags.workspace === undefined ? undefined : await resolveWorkspace(postern, flags.workspace)
+  const board = await boardOf(postern, wsId, flags.status)
   if (options.json) {
     screen.printJson(board)
     return EXIT.ok
@@ -190,6 +197,12 @@ function scheduleFields(context: Context, schedule: IssueSchedule): [string, str
   ]
 }
 
+/** The board; of one workspace by its own address, which agents in it may use. */
+async function boardOf(postern: Postern, wsId: WorkspaceId | undefined, status?: string): Promise<IssueBoard> {
+  const query = status === undefined ? {} : { status }
+  return wsId === undefined ? await postern.issues.board(query) : await postern.issues.list(wsId, query).page()
+}
+
 /**
  * The issue that a name means, or any unique beginning of it; `ws-news/brief` names its workspace too.
  *
@@ -200,7 +213,7 @@ async function resolveIssue(postern: Postern, given: string, workspace: string |
   const name = after ?? before
   const place = after === undefined ? workspace : before
   const wsId = place === undefined ? undefined : await resolveWorkspace(postern, place)
-  const { issues, problems } = await postern.issues.board(wsId === undefined ? {} : { wsId })
+  const { issues, problems } = await boardOf(postern, wsId)
   // Broken ones too: the server then says what is wrong with them.
   const broken = problems.flatMap(({ wsId, file }) => {
     const issueId = /\/([a-z0-9_-]+)\.md$/.exec(file)?.[1]

@@ -251,14 +251,19 @@ export function createIssues(deps: IssuesDeps): Issues & {
       })
     },
 
-    async run(ref, idempotency) {
+    async run(ref, idempotency, startedBy) {
       const loaded = await library.load(ref)
       if (!/\S/.test(loaded.issue.body)) {
         throw new DomainError('issue_invalid', `${fileOf(ref.issueId)} has no body, and the body is the prompt`, {
           hint: 'write what the agent is to do below the frontmatter',
         })
       }
-      return await runs.start({ ...requestOf(loaded), ...(idempotency && { idempotency }) })
+      const { trigger, ...request } = requestOf(loaded)
+      return await runs.start({
+        ...request,
+        trigger: { ...trigger, ...startedBy },
+        ...(idempotency && { idempotency }),
+      })
     },
 
     async schedule(ref, count) {

@@ -1,4 +1,4 @@
-import type { IdempotencyScope, Run } from '../model.ts'
+import type { IdempotencyScope, Run, Trigger } from '../model.ts'
 import type {
   CreateComment,
   CreateIssue,
@@ -45,12 +45,15 @@ export interface Issues {
     idempotency?: IdempotencyScope,
   ): Promise<{ comment: IssueComment; replayed: boolean }>
   /** Starts a run of the issue now, whatever its schedule says and without touching it. @throws as `get` and `Runs.start` */
-  run(ref: IssueRef, idempotency?: IdempotencyScope): Promise<{ run: Run; replayed: boolean }>
+  run(ref: IssueRef, idempotency?: IdempotencyScope, startedBy?: Starter): Promise<{ run: Run; replayed: boolean }>
   /** @throws DomainError as `get` */
   schedule(ref: IssueRef, count: number): Promise<IssueSchedule>
   /** When a schedule would fire from now on. @throws DomainError `cron_invalid`, `validation_failed` */
   preview(when: When, count: number): SchedulePreview
 }
+
+/** The run or session whose process asked for a run. */
+export type Starter = Pick<Trigger, 'parentTaskId' | 'parentSessionId' | 'isAwaited'>
 
 /** A fire that brought nothing, in words for people: its run failed or reported nothing, or could not be started. */
 export interface FireNote extends IssueRef {

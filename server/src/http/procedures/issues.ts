@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { DomainError, type ErrorCode } from '../../errors.ts'
-import { Run, WorkspaceId } from '../../model.ts'
+import type { Starter } from '../../issues/types.ts'
+import { Run, WorkspaceId, type Trigger } from '../../model.ts'
 import {
   CreateComment,
   CreateIssue,
@@ -20,7 +21,7 @@ import {
 } from '../../model/issues.ts'
 import { callerName } from '../caller.ts'
 import { operation, procedure, router } from '../trpc.ts'
-import { accepted, recorded, START_ERRORS } from './starting.ts'
+import { accepted, recorded, startedBy, START_ERRORS } from './starting.ts'
 
 const inWorkspace = { id: WorkspaceId }
 const issue = { ...inWorkspace, issueId: IssueId }
@@ -280,7 +281,7 @@ export const issueProcedures = router({
               headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
             },
           },
-          errors: [...new Set([...READ_ERRORS, ...START_ERRORS])],
+          errors: [...new Set([...READ_ERRORS, ...START_ERRORS, 'run_ended' as const, 'nested_too_deep' as const])],
           exempt: true,
           runScope: 'own-workspace',
           headers: ['Idempotency-Key', 'Prefer'],
@@ -291,7 +292,9 @@ export const issueProcedures = router({
     .input(z.strictObject(issue))
     .output(Run)
     .mutation(async ({ ctx, input: { id: wsId, issueId } }) => {
-      const started = await recorded(() => ctx.issues.run({ wsId, issueId }, ctx.idempotency))
+      const starter =
+        typeof ctx.caller === 'string' ? undefined : starterOf(startedBy(ctx.caller, ctx.waitMs !== undefined))
+      const started = await recorded(() => ctx.issues.run({ wsId, issueId }, ctx.idempotency, starter))
       return await accepted(ctx, started, ctx.waitMs)
     }),
 
@@ -340,4 +343,13 @@ function whenOf(given: {
   if (parsed.success) return parsed.data
   const detail = `${kind}: ${parsed.error.issues[0]?.message ?? 'not valid'}`
   throw new DomainError('validation_failed', detail, { errors: [{ pointer: `/${kind}`, detail }] })
+}
+
+/** Who asked, as the trigger of an issue's run says it. */
+function starterOf({ parentTaskId, parentSessionId, isAwaited }: Trigger): Starter {
+  return {
+    parentTaskId,
+    ...(parentSessionId !== undefined && { parentSessionId }),
+    ...(isAwaited !== undefined && { isAwaited }),
+  }
 }

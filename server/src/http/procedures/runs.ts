@@ -12,12 +12,10 @@ import {
   SilentRun,
   TaskId,
   WorkspaceId,
-  type Trigger,
 } from '../../model.ts'
 import { defined } from '../queries.ts'
-import type { RunCaller } from '../run-scope.ts'
 import { operation, procedure, router } from '../trpc.ts'
-import { accepted, recorded, START_ERRORS } from './starting.ts'
+import { accepted, recorded, startedBy, START_ERRORS } from './starting.ts'
 
 const RunList = z
   .object({
@@ -319,9 +317,3 @@ export const runProcedures = router({
     .output(EventPage)
     .query(({ ctx, input }) => ctx.runs.events(input.taskId, input.after ?? 0, input.limit ?? LIMITS.eventPageLimit)),
 })
-
-/** The trigger of a run that an agent process starts. */
-function startedBy({ taskId, sessionId }: RunCaller, isAwaited: boolean): Trigger {
-  const shared = { kind: 'run' as const, grantId: null, issueId: null, parentTaskId: taskId }
-  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId, ...(isAwaited && { isAwaited }) }
-}

@@ -1,6 +1,7 @@
 import { DomainError, type ErrorCode } from '../../errors.ts'
-import { isTerminal, type Run } from '../../model.ts'
+import { isTerminal, type Run, type Trigger } from '../../model.ts'
 import type { Started } from '../../runs/types.ts'
+import type { RunCaller } from '../run-scope.ts'
 import type { Context } from '../trpc.ts'
 
 /** Codes with which a run may not start. Source: docs/contract.md 3. */
@@ -44,4 +45,10 @@ export async function accepted(ctx: Context, started: Started, waitMs: number | 
   if (!isTerminal(now.status)) return replayed ? run : now
   ctx.reply.status = 200
   return now
+}
+
+/** The trigger of a run that an agent process starts. */
+export function startedBy({ taskId, sessionId }: RunCaller, isAwaited: boolean): Trigger {
+  const shared = { kind: 'run' as const, grantId: null, issueId: null, parentTaskId: taskId }
+  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId, ...(isAwaited && { isAwaited }) }
 }
