@@ -328,6 +328,19 @@ describe('documents', () => {
     const body = (/^ {4}(\{.*\})$/m.exec(text)?.[1] ?? '').replace('…', 'echo hi')
     const started = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
     expect(started.status).toBe(202)
+    const inbox = /GET (http:\S+\/api\/inbox\?wsId=\S+) /.exec(text)?.[1] ?? ''
+    expect((await fetch(inbox)).status).toBe(200)
+    expect(text).not.toContain('budget')
+  })
+
+  test('the prompt contract names the limits in force', async () => {
+    const budget = { maxTokensPerRun: 50_000, runsPerDay: 12, costUsdPerDay: 2.5 }
+    const id = await server.workspace({ permissions: 'ask', maxRuns: 2, budget })
+    const { text } = await server.call('GET', `/api/workspaces/${id}/contract.md`)
+    expect(text).toContain('Without asking an agent may read;')
+    expect(text).toContain('One run: at most 50000 tokens; beyond that it ends `budget_exceeded`.')
+    expect(text).toContain('A day, UTC: at most 12 runs, $2.5; then 429 `budget_reached` until midnight.')
+    expect(text).toContain('At once: 2 here;')
   })
 
   test('metrics count runs and answers', async () => {
