@@ -170,6 +170,11 @@ Start:
       -H 'Content-Type: application/json' -H 'Idempotency-Key: KEY' -d '{"prompt": "Say what changed since yesterday."}'
 Wait, up to 60 s at a time:
     curl -H 'Prefer: wait=60' ${url}/api/headless/TASK_ID
+What it left for people to see:
+    curl '${url}/api/inbox?wsId=WORKSPACE'
+Inside a run, with the postern command that is on your PATH: leave a result, or say that there is none.
+    postern inbox push --title "One line" --file report.md
+    postern inbox none "why"
 Tell a live session something, with a channel address somebody gave you (keep it secret; it can do nothing else):
     curl -X POST ADDRESS -H 'Content-Type: application/json' \\
       -d '{"message": "deploy finished", "from": "ci", "idempotency_key": "KEY"}'
