@@ -139,7 +139,7 @@ describe('postern run', () => {
 
   test('exits with the code of how the run ended', async () => {
     await golden('run-failed', await cli(['run', '/fail 3', '-w', workspace, '--wait']))
-    await golden('run-timed-out', await cli(['run', '/sleep 30', '-w', workspace, '--wait', '--timeout', '300ms']))
+    await golden('run-timed-out', await cli(['run', '/sleep 30', '-w', workspace, '--wait', '--timeout', '3s']))
     const id = await run('/sleep 30')
     const waiting = startCli(['runs', 'watch', id, '--exit-status'], { home: server.dataDir })
     await eventually(() => waiting.stderr().includes('started'))

@@ -161,8 +161,13 @@ describe('a run', () => {
     expect(text).toContain(`POSTERN_URL=${on.url}\n`)
     expect(text).toContain('POSTERN_TOKEN=pstn_run1_[redacted]\n')
     expect(text).not.toMatch(/canary|NODE_OPTIONS|npm_|pstn_adm1_/)
-    const names = text.split('\n').flatMap((line) => /^(POSTERN_\w+)=/.exec(line)?.[1] ?? [])
-    expect(names.toSorted()).toEqual(['POSTERN_RUN_ID', 'POSTERN_TOKEN', 'POSTERN_URL', 'POSTERN_WORKSPACE_ID'])
+    const names = text.split('\n').flatMap((line) => /^(\w+)=/.exec(line)?.[1] ?? [])
+    const passed =
+      /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TERM|TMPDIR|XDG_\w+_HOME|SSL_CERT_FILE|(?:https?|no)_proxy|POSTERN_\w+)$/i
+    const ofTheShell = ['PWD', 'OLDPWD', 'SHLVL', '_']
+    expect(names.filter((name) => !passed.test(name) && !ofTheShell.includes(name))).toEqual([])
+    const own = names.filter((name) => name.startsWith('POSTERN_'))
+    expect(own.toSorted()).toEqual(['POSTERN_RUN_ID', 'POSTERN_TOKEN', 'POSTERN_URL', 'POSTERN_WORKSPACE_ID'])
   })
 
   test('S10: works in the directory that was registered, not in one put in its place', async () => {

@@ -165,6 +165,40 @@ describe('the token of a run', () => {
     })
   })
 
+  test('of a session reads that session, no other, and dies with its process', async () => {
+    await using on = await startTestServer()
+    const wsId = await on.workspace({ permissions: 'full' })
+    const { path } = (await on.call<{ path: string }>('GET', `/api/workspaces/${wsId}`)).body
+    const manifest = { scripts: { test: 'printf %s "$POSTERN_TOKEN" > token.tmp && mv token.tmp token' } }
+    await writeFile(join(path, 'package.json'), JSON.stringify(manifest))
+    const open = async (prompt: string): Promise<string> =>
+      (await on.call<{ id: string }>('POST', '/api/sessions', { wsId, agent: 'demo', prompt }, { token: true })).body.id
+    const [id, other] = [await open('/check'), await open('hello')]
+    const token = await eventually(() => readFile(join(path, 'token'), 'utf8').catch(() => false as const))
+    const call = (method: string, to: string, body?: unknown) =>
+      on.call(method, to, body, { headers: { authorization: `Bearer ${token}` } })
+    expect((await call('GET', `/api/sessions/${id}`)).status).toBe(200)
+    expect((await call('GET', `/api/sessions/${id}/events`)).status).toBe(200)
+    for (const [method, to, body] of [
+      ['GET', `/api/sessions/${other}`],
+      ['GET', `/api/sessions/${other}/events`],
+      ['POST', `/api/sessions/${other}/input`, { message: 'x' }],
+      ['POST', `/api/sessions/${id}/input`, { message: 'x' }],
+      ['POST', `/api/sessions/${id}/end`],
+      ['POST', '/api/sessions', { wsId }],
+      ['POST', '/api/channels', { sessionId: id }],
+      ['GET', '/api/channels'],
+      ['GET', '/api/requests'],
+      ['GET', '/api/credentials'],
+      ['POST', '/api/keys/rotate', {}],
+    ] as const) {
+      expect([to, codeOf(await call(method, to, body))]).toEqual([to, [403, 'insufficient_scope']])
+    }
+    const ended = await on.call('POST', `/api/sessions/${id}/end`, undefined, { token: true })
+    expect(ended.status).toBe(200)
+    await eventually(async () => (await call('GET', `/api/sessions/${id}`)).status === 401)
+  })
+
   test('is dead once its process has ended, and its idempotency keys are its own', async () => {
     await using on = await server()
     const wsId = await on.workspace()
