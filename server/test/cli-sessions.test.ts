@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { census } from '../src/process/census.ts'
 import { cli as startAndEnd, stable, startCli, terminal, typed, type Ran } from './cli-process.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { eventually } from './temporary.ts'
@@ -154,18 +155,34 @@ describe('postern session attach', () => {
     expect(await cli(['session', 'attach', id], { stdin: '/fail 3\n' })).toMatchObject({ code: 10 })
   })
 
-  test('on a pipe Ctrl-C interrupts the turn, twice leaves, and the session stays', async () => {
+  test('on a pipe Ctrl-C interrupts the turn, and the next line is sent', async () => {
     const id = await open()
-    const talking = startCli(['session', 'attach', id], { home: server.dataDir, stdin: '/sleep 50\n/sleep 51\n' })
-    await eventually(() => talking.stderr().includes('→ sleep {"seconds":50}'))
+    const talking = startCli(['session', 'attach', id], { home: server.dataDir, stdin: '/sleep 50\nhello\n' })
+    await eventually(() => talking.stderr().includes('→ sleep'))
     talking.child.kill('SIGINT')
-    await eventually(() => talking.stderr().includes('→ sleep {"seconds":51}'))
-    expect(talking.stderr()).toContain('turn canceled')
-    talking.child.kill('SIGINT')
-    await eventually(() => talking.stderr().split('interrupting').length === 3)
-    talking.child.kill('SIGINT')
-    const { code } = await talking.ended
-    expect([11, 130]).toContain(code)
+    const { code, stdout, stderr } = await talking.ended
+    expect({ code, stdout }).toEqual({ code: 11, stdout: expect.stringContaining('hello') as string })
+    expect(stderr).toContain('turn canceled')
+    await inState(id, 'idle')
+  })
+
+  test('on a pipe Ctrl-C twice leaves an agent that does not heed the first, and the session stays', async () => {
+    const id = await open()
+    const talking = startCli(['session', 'attach', id], { home: server.dataDir, stdin: '/sleep 50\n' })
+    await eventually(() => talking.stderr().includes('→ sleep'))
+    const agents = census().get(id) ?? []
+    for (const pid of agents) process.kill(pid, 'SIGSTOP')
+    try {
+      talking.child.kill('SIGINT')
+      await eventually(() => talking.stderr().includes('interrupting'))
+      talking.child.kill('SIGINT')
+      expect(await talking.ended).toMatchObject({
+        code: 130,
+        stderr: expect.stringContaining(`left; ${id} stays`) as string,
+      })
+    } finally {
+      for (const pid of agents) process.kill(pid, 'SIGCONT')
+    }
     await inState(id, 'idle')
   })
 

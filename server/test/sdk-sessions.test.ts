@@ -51,7 +51,11 @@ describe('sessions', () => {
     const sent = (await postern.sessions.deliveries(id, { pageSize: 1 }).toArray()).map((delivery) => delivery.id)
     expect(sent).toEqual([asked.deliveryId, reply.deliveryId])
 
-    const second = await postern.sessions.create({ wsId, title: 'second' })
+    const second = await postern.sessions.create({ wsId, title: 'second', prompt: 'from the beginning' })
+    for await (const event of postern.sessions.events(second.id)) {
+      expect(event).toMatchObject({ seq: 1, type: 'input.accepted', text: 'from the beginning' })
+      break
+    }
     const listed = await postern.sessions.list({ wsId, pageSize: 1 }).toArray()
     expect(listed.map((session) => session.id)).toEqual([second.id, id])
     expect(await postern.sessions.end(id)).toMatchObject({ state: 'ended', reason: 'ended_by_caller' })
@@ -152,6 +156,11 @@ describe('sessions', () => {
     expect(seqs).toEqual(seqs.map((_, index) => index + 1))
     await second?.end('SIGTERM')
   })
+})
+
+test('the client for hooks is there on its own, for whoever has an address and nothing else', async () => {
+  const { send } = await import('@postern/sdk/hooks')
+  expect(send).toBe(hooks.send)
 })
 
 describe('channels', () => {

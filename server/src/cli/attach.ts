@@ -168,14 +168,17 @@ async function converse(context: Context, postern: Postern, session: Session, af
 
 async function readLines(context: Context, postern: Postern, id: SessionId): Promise<number> {
   const { screen } = context
-  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+  const reading = createInterface({ input: process.stdin })
+  const lines = reading[Symbol.asyncIterator]()
   const left = new AbortController()
   let isWarned = false
   const onInterrupt = (): void => {
     if (isWarned) return left.abort()
     isWarned = true
     screen.note('interrupting the turn; Ctrl-C again leaves, the session stays')
-    void postern.sessions.interrupt(id).catch((error: unknown) => explain(context, error))
+    void postern.sessions
+      .interrupt(id, { signal: left.signal })
+      .catch((error: unknown) => left.signal.aborted || explain(context, error))
   }
   process.on('SIGINT', onInterrupt)
   const printer = createEventPrinter(context)
@@ -228,6 +231,8 @@ async function readLines(context: Context, postern: Postern, id: SessionId): Pro
     return explain(context, error)
   } finally {
     process.off('SIGINT', onInterrupt)
+    left.abort()
+    reading.close()
     screen.note(`left; ${id} stays: ${context.me} session attach ${id}`)
   }
 }

@@ -51,6 +51,8 @@ export interface Actor {
   view(): Promise<Session>
   /** @throws DomainError `session_ended`, `buffer_full`, `steer_not_supported`, `forbidden`, `storage_unavailable` */
   accept(message: NewMessage): Promise<DeliveryRow>
+  /** Tells the log of the message that the session is opened with. */
+  announce(first: DeliveryRow): void
   interrupt(): Promise<void>
   /** Ends it for good; resolves when its process is gone or after 15 s. @throws DomainError `storage_unavailable` */
   end(why: Why): Promise<void>
@@ -350,6 +352,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       }
     },
     accept: mailbox.accept,
+    announce: mailbox.announce,
     interrupt: () => interrupt(),
     end,
     revoke: mailbox.revoke,

@@ -64,6 +64,8 @@ export interface Mailbox {
   readonly handing: Promise<unknown> | undefined
   /** On disk when it resolves. @throws DomainError `session_ended`, `draining`, `buffer_full`, `steer_not_supported`, `forbidden`, `storage_unavailable` */
   accept(message: NewMessage): Promise<DeliveryRow>
+  /** Tells the log of a message that was on disk, and in the line, from the beginning: the one a session is opened with. */
+  announce(first: DeliveryRow): void
   /** Hands the next one over if the agent is free. */
   pump(): void
   /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`. */
@@ -139,7 +141,10 @@ export function createMailbox(
     } finally {
       unwritten.delete(accepted.id)
     }
-    const { id: deliveryId, grantId, label, taskId, from, message: text, mode } = accepted
+    announce(accepted)
+  }
+
+  function announce({ id: deliveryId, grantId, label, taskId, from, message: text, mode }: DeliveryRow): void {
     void log({ type: 'input.accepted', deliveryId, grantId, label, taskId, from, mode, text })
   }
 
@@ -265,6 +270,7 @@ export function createMailbox(
       return handing
     },
     accept,
+    announce,
     pump,
     async cutOff(detail) {
       const cut = atWork

@@ -143,6 +143,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
         if (!(await sessions.insert(row))) return { session: await view(await find(id)), replayed: true }
         const actor = createActor(actorDeps, row, first)
         actors.set(id, actor)
+        first.forEach(actor.announce)
         void actor.start()
         return { session: await actor.view(), replayed: false }
       } catch (error) {
