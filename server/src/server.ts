@@ -29,7 +29,6 @@ import { createLiveFiles } from './store/live-files.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
 import { createRequests } from './requests/requests.ts'
-import { isTerminal, type RunRow } from './model.ts'
 import { createRuns } from './runs/runs.ts'
 import type { LiveRun } from './runs/types.ts'
 import { createWorker } from './runs/work.ts'
@@ -43,9 +42,6 @@ import { openStore } from './store/store.ts'
 import { createGit } from './workspaces/git.ts'
 import { createWorkspaces } from './workspaces/workspaces.ts'
 import { writeLauncher } from './process/launcher.ts'
-
-/** Runs looked at when the server starts, for ends that were not yet told. */
-const RECENT_RUNS = 200
 
 export interface ServerOptions {
   config: Config
@@ -281,22 +277,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       pushedBy,
       clean: async ({ wsId, id }) => (await redactorFor({ wsId, taskId: id, sessionId: null })).text,
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
-      onEnded: tellSession,
       onError: onTrouble,
     })
-    /** The end of a run is news for the session that started it, once, also when the server died in between. */
-    function tellSession({ id: taskId, status, reason, trigger: { parentSessionId, isAwaited } }: RunRow): void {
-      if (parentSessionId === undefined || isAwaited) return
-      const tell = async (): Promise<void> => {
-        const { result } = await runs.get(taskId)
-        const message = `${taskId} ${status}${reason === null ? '' : ` (${reason})`}\n${result.text ?? ''}`
-        await sessions.report(parentSessionId, { taskId, message, once: ['ended', taskId] })
-      }
-      void tell().catch((error: unknown) =>
-        log.info({ error, taskId }, 'the end of a run could not be told to its session'),
-      )
-    }
-
     await inbox.mend()
 
     const requests = createRequests({ requests: store.requests, clock })
@@ -332,7 +314,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       onError: onTrouble,
     })
     await sessions.load()
-    for (const row of await store.runs.list({ limit: RECENT_RUNS })) if (isTerminal(row.status)) tellSession(row)
     const channels = createChannels({
       table: store.grants,
       grants,

@@ -4,6 +4,13 @@ import type { Table } from '../store/table.ts'
 import type { Kin } from './family.ts'
 import type { Runs } from './types.ts'
 
+/** What a session is told of a run that it started; `once` names what is told only once. */
+export interface News {
+  taskId: string
+  message: string
+  once?: string[]
+}
+
 /** What a run says of itself while it is at work: that it has nothing to report, and news for whoever started it. */
 export function createInside(deps: {
   runs: Table<RunRow>
@@ -13,8 +20,15 @@ export function createInside(deps: {
   /** Takes out of a text what the run was given in secret. */
   clean(row: RunRow): Promise<(text: string) => string>
   /** Hands news from a run to the session that started it. Absent: there are no sessions. */
-  reportToSession?: ((sessionId: string, news: { taskId: string; message: string }) => Promise<void>) | undefined
-}): Pick<Runs, 'silent' | 'report'> {
+  reportToSession?: ((sessionId: string, news: News) => Promise<void>) | undefined
+  onError(message: string, error: unknown): void
+}): Pick<Runs, 'silent' | 'report'> & {
+  /**
+   * Tells the session that started a run how it ended, unless that waits for the answer itself. Once, however often it is
+   * called: so it may be called again for what a server that died had not told.
+   */
+  tellEnd(row: RunRow): Promise<void>
+} {
   const { runs, active, find, view } = deps
   const ended = (taskId: string): DomainError => new DomainError('run_ended', `${taskId} is not at work any more`)
 
@@ -27,6 +41,18 @@ export function createInside(deps: {
       if (!row) throw ended(taskId)
       await note({ type: 'run.silent', why })
       return await view(row)
+    },
+    async tellEnd(row) {
+      const { parentSessionId, isAwaited } = row.trigger
+      if (parentSessionId === undefined || isAwaited || !deps.reportToSession) return
+      try {
+        const { taskId, status, reason, result } = await view(row)
+        const message = `${taskId} ${status}${reason === null ? '' : ` (${reason})`}\n${result.text ?? ''}`
+        await deps.reportToSession(parentSessionId, { taskId, message, once: ['ended', taskId] })
+      } catch (error) {
+        if (error instanceof DomainError && error.code === 'session_ended') return
+        deps.onError(`the end of ${row.id} could not be told to its session`, error)
+      }
     },
     async report(taskId, given) {
       const row = await find(taskId)

@@ -20,13 +20,17 @@ import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
 import { createFamily } from './family.ts'
-import { createInside } from './inside.ts'
+import { createInside, type News } from './inside.ts'
 import { createRunReader } from './reader.ts'
 import type { Runs, StartRun, Started } from './types.ts'
 import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
 import type { Control } from './attend.ts'
 import type { createWorker } from './work.ts'
 
+/** Runs looked at when the server starts, for ends that were not yet told. */
+const RECENT_RUNS = 200
+/** Milliseconds for which they are: well within the time for which it is remembered what was told. */
+const RECENT_MS = 12 * 60 * 60 * 1000
 /** Milliseconds that a cancel waits for the end of the run. */
 export const CANCEL_WAIT_MS = 15_000
 /** Milliseconds that stopping the server waits for its runs. */
@@ -49,9 +53,7 @@ export interface RunsDeps {
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
   /** Hands news from a run to the session that started it. */
-  /** Told of every run that has ended, once its record and its last event are on disk. */
-  onEnded?: (row: RunRow) => void
-  reportToSession?: (sessionId: string, news: { taskId: string; message: string }) => Promise<void>
+  reportToSession?: (sessionId: string, news: News) => Promise<void>
   /** Takes out of a text what the run was given in secret. */
   clean(row: RunRow): Promise<(text: string) => string>
   onError(message: string, error: unknown): void
@@ -71,7 +73,7 @@ interface Admitted {
   conversationId: string | null
 }
 
-/** See `Runs`. `adopt` puts queued runs of an earlier server back in the queue. */
+/** See `Runs`. `adopt` puts queued runs of an earlier server back in the queue, and tells the ends that it had not told. */
 export function createRuns(deps: RunsDeps): Runs & {
   adopt(queued: RunRow[]): Promise<void>
   activeIn(wsId: string): number
@@ -95,8 +97,8 @@ export function createRuns(deps: RunsDeps): Runs & {
     pushedBy: deps.pushedBy,
   })
   const family = createFamily({ runs, active, now: () => clock.now() })
-  const { reportToSession } = deps
-  const inside = createInside({ runs, active, find, view, clean: deps.clean, reportToSession })
+  const { reportToSession, onError } = deps
+  const { tellEnd, ...inside } = createInside({ runs, active, find, view, clean: deps.clean, reportToSession, onError })
   const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
@@ -225,7 +227,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       if (!agent || !workspace) return await endUnstarted(row, control)
       const ended = await deps.worker({ row, prompt: admitted.prompt, agent, workspace, control })
       endedCounts[ended.status]++
-      deps.onEnded?.(ended)
+      void tellEnd(ended)
       recentDurationMs = ((recentDurationMs ?? ended.durationMs ?? 0) + (ended.durationMs ?? 0)) / 2
       return ended
     } catch (error) {
@@ -275,7 +277,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     ])
     await events.close(row.id)
     endedCounts[ended.status]++
-    deps.onEnded?.(ended)
+    void tellEnd(ended)
     return ended
   }
 
@@ -352,6 +354,9 @@ export function createRuns(deps: RunsDeps): Runs & {
     activeIn: (wsId) => [...active.values()].filter((each) => each.wsId === wsId).length,
     isActive: (taskId) => active.has(taskId),
     async adopt(queued) {
+      const since = isoTime(clock.now() - RECENT_MS)
+      for (const row of await runs.list({ limit: RECENT_RUNS }))
+        if (row.finishedAt !== null && row.finishedAt > since) void tellEnd(row)
       for (const row of queued) {
         const prompt = (await view(row)).prompt
         const workspace = await workspaces.get(row.wsId).catch(() => undefined)
