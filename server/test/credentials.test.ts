@@ -116,7 +116,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   else if (method === 'session/new') send({ id, result: { sessionId: 'c1' } })
   else if (method === 'session/load') send({ id, result: {} })
   else if (method === 'session/prompt') {
-    for (const text of ['key ', value.slice(0, 12), value.slice(12), '.']) {
+    for (const text of ['key ', value.slice(0, 12), value.slice(12), '.', value.slice(0, 4)]) {
       const update = { sessionUpdate: 'agent_message_chunk', content: { type: 'text', text } }
       send({ method: 'session/update', params: { sessionId: 'c1', update } })
     }
@@ -267,9 +267,10 @@ test('what a session is given reaches it, and is taken out of what it says, also
   const turn = await eventually(async () =>
     (await eventsOf(server, `sessions/${session.id}`)).find(({ type }) => type === 'turn.ended'),
   )
-  expect(turn.text).toBe('key [redacted].')
+  expect(turn.text).toBe('key [redacted].sk-c')
   const said = (await eventsOf(server, `sessions/${session.id}`)).filter(({ type }) => type === 'agent.message')
-  expect(said.map(({ text }) => text).join('')).toBe('key [redacted].')
+  expect(said.map(({ text }) => text).join('')).toBe('key [redacted].sk-c')
+  expect(said.every(({ seq }) => seq < turn.seq)).toBe(true)
   await server.call('POST', `/api/sessions/${session.id}/end`, undefined, { token: true })
   const files = await filesWith(join(server.dataDir, 'sessions', session.id), 'started with')
   expect(files).toHaveLength(1)
