@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Event, Run } from '../src/model.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
+import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer, type Answer, type TestServer } from './harness.ts'
 import { temporaryDirectory } from './temporary.ts'
 
@@ -327,6 +328,29 @@ test('damaged records hide nothing else, are named, and can be removed', async (
   await using again = await startTestServer({ dataDir: data.path })
   expect((await again.call('DELETE', `/api/inbox/${row}`, undefined, { token: true })).status).toBe(200)
   expect((await list(again)).body).toMatchObject({ damaged: [], entries: { length: 3 } })
+})
+
+test('D3: a full disk keeps nothing of an entry, says so, and takes it once there is room', async () => {
+  const faulty = faultyDisk()
+  await using on = await startTestServer({ disk: faulty.disk })
+  const { wsId } = await withFiles(on, { 'a.md': 'x' })
+  const entry = { wsId, documents: ['a.md'], body: 'y'.repeat(2_000), key: 'k' }
+  const { id } = (await push(on, { title: 'before' })).body
+  for (const full of ['write', 'sync', 'datasync', 'mkdir']) {
+    faulty.onCall = (name) => {
+      if (name === full) throw diskError('ENOSPC')
+      return undefined
+    }
+    const refused = await push(on, entry)
+    faulty.onCall = undefined
+    expect([full, refused.status, refused.headers.get('retry-after')]).toEqual([full, 503, '1'])
+    expect(codeOf(refused)).toEqual([503, 'storage_unavailable'])
+    expect((await list(on)).body.entries.map((each) => each.id)).toEqual([id])
+    expect((await readdir(join(on.dataDir, 'inbox'))).filter((name) => name !== 'events.ndjson')).toEqual([])
+  }
+  const kept = await push(on, entry)
+  expect(kept.status).toBe(201)
+  expect((await on.call('GET', `/api/inbox/${kept.body.id}/documents/0`)).text).toBe('x')
 })
 
 test('a reply to what no run pushed says that there is no conversation', async () => {

@@ -6,7 +6,7 @@ import { DomainError } from '../errors.ts'
 import { LIMITS, type Event, type IdempotencyScope, type NewEvent } from '../model.ts'
 import type { InboxEntry, InboxOrigin, InboxRow, PushInbox, ReplyInbox } from '../model/inbox.ts'
 import { fingerprintOf, type Claim, type Claims } from '../store/claims.ts'
-import { replaceFile, type Disk } from '../store/disk.ts'
+import { replaceFile, syncDirectory, type Disk } from '../store/disk.ts'
 import { matches } from '../store/tables.ts'
 import type { Table } from '../store/table.ts'
 import { readSnapshot, snapshotName, takeSnapshot } from './documents.ts'
@@ -80,9 +80,10 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     for (const path of input.documents ?? []) snapshots.push(await takeSnapshot(path, roots))
     const body = input.body ?? ''
     const isLong = body.length > INLINE_CHARACTERS
-    if (isLong || snapshots.length > 0) await disk.mkdir(folder(id), { recursive: true, mode: 0o700 })
-    if (isLong) await replaceFile(disk, join(folder(id), BODY_FILE), Buffer.from(body))
-    for (const [i, { bytes }] of snapshots.entries()) await replaceFile(disk, join(folder(id), snapshotName(i)), bytes)
+    await keepFiles(id, [
+      ...(isLong ? [{ name: BODY_FILE, bytes: Buffer.from(body) }] : []),
+      ...snapshots.map(({ bytes }, i) => ({ name: snapshotName(i), bytes })),
+    ])
     return {
       id,
       ...origin,
@@ -93,6 +94,24 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
       readAt: null,
     }
   }
+
+  /** On disk when it resolves, their folder too. @throws DomainError `storage_unavailable`; nothing is left then */
+  async function keepFiles(id: string, files: { name: string; bytes: Buffer }[]): Promise<void> {
+    if (files.length === 0) return
+    try {
+      await disk.mkdir(folder(id), { recursive: true, mode: 0o700 })
+      for (const { name, bytes } of files) await replaceFile(disk, join(folder(id), name), bytes)
+      await syncDirectory(disk, deps.directory)
+    } catch (error) {
+      await discard(id)
+      throw new DomainError('storage_unavailable', 'the entry could not be written to disk', {
+        retryAfterSeconds: 1,
+        cause: error,
+      })
+    }
+  }
+  const discard = (id: string): Promise<void> =>
+    disk.rm(folder(id), { recursive: true, force: true }).catch(() => undefined)
 
   async function push(
     input: PushInbox,
@@ -105,8 +124,14 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     const clean = await deps.clean(origin)
     const body = input.body === undefined ? {} : { body: clean(input.body) }
     const row = await store(id, { ...input, title: clean(input.title), ...body }, origin)
-    await claim?.commit(id)
-    const isMine = await table.insert(row)
+    let isMine: boolean
+    try {
+      await claim?.commit(id)
+      isMine = await table.insert(row)
+    } catch (error) {
+      await discard(id)
+      throw error
+    }
     if (isMine) await note({ type: 'inbox.pushed', ...summaryOf(row) })
     return { entry: await view(row), replayed: !isMine }
   }
