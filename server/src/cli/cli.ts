@@ -37,7 +37,14 @@ function build(done: (code: number) => void): Command {
     .exitOverride()
     .addHelpText(
       'before',
-      examples('serve', 'run "Explain this repository" -w ws-demo --wait', 'runs --status failed', 'runs watch 01M7W3'),
+      examples(
+        'serve',
+        'run "Explain this repository" -w ws-demo --wait',
+        'runs --status failed',
+        'runs watch 01M7W3',
+        'session start -w ws-demo --attach',
+        'channel expose --session 01M7W2YA --label ci --ttl 24h',
+      ),
     )
 
   /** One command: its action gets the context first, and its result is the exit code. */
