@@ -70,7 +70,8 @@ export async function recoverRuns(deps: {
         lastSeq: (await events.lastSeq(row.id)) + 1,
         inboxIds,
         outcome: outcomeOf(inboxIds, row.silentWhy),
-        ...(await usageOf(row)),
+        // A log that cannot be read is no reason not to start: then nobody knows what was used.
+        ...(await usageOf(row).catch(() => ({}))),
         ...(filesChanged !== undefined && { git: { ...row.git, filesChanged } }),
       },
       { status: 'running' },
