@@ -279,7 +279,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
       onError: onTrouble,
     })
-    await inbox.mend()
+    // The entries are what counts: without its log the Inbox is read and written as before.
+    await inbox.mend().catch((error: unknown) => onTrouble('the log of the Inbox cannot be read; move it away', error))
 
     const requests = createRequests({ requests: store.requests, clock })
     await requests.recover()

@@ -330,6 +330,23 @@ test('damaged records hide nothing else, are named, and can be removed', async (
   expect((await list(again)).body).toMatchObject({ damaged: [], entries: { length: 3 } })
 })
 
+test('a damaged log of what happened hides no entry, and keeps no server from its start', async () => {
+  await using data = await temporaryDirectory()
+  const before = await startTestServer({ dataDir: data.path })
+  const ids = []
+  for (const title of ['one', 'two', 'three']) ids.push((await push(before, { title })).body.id)
+  await before.stop()
+  const log = join(data.path, 'inbox', 'events.ndjson')
+  const lines = (await readFile(log, 'utf8')).split('\n')
+  await writeFile(log, [lines[0], '{"seq":2,"at":garbage', ...lines.slice(2)].join('\n'))
+  await using on = await startTestServer({ dataDir: data.path })
+  expect((await list(on)).body.entries.map(({ id }) => id)).toEqual(ids.toReversed())
+  const more = await push(on, { title: 'four' })
+  expect(more.status).toBe(201)
+  expect((await list(on)).body.entries).toHaveLength(4)
+  expect(on.logged.join()).toContain('the log of the Inbox cannot be read')
+})
+
 test('D3: a full disk keeps nothing of an entry, says so, and takes it once there is room', async () => {
   const faulty = faultyDisk()
   await using on = await startTestServer({ disk: faulty.disk })

@@ -458,7 +458,6 @@ describe('a workspace that nudges', () => {
     const wsOther = await other.workspace({ nudge: true })
     const limited = await done(other, wsOther, 'x', { agent: 'talk', timeoutMs: 2_500 })
     expect(limited).toMatchObject({ status: 'succeeded', outcome: 'no_report' })
-    expect(limited.durationMs).toBeLessThan(20_000)
     const { body } = await start(other, await other.workspace({ nudge: true }), 'x', { agent: 'talk' })
     await eventually(async () => (await eventsOf(other, body.taskId)).some(({ type }) => type === 'run.nudged'))
     const canceled = await other.call<Run>('POST', `/api/headless/${body.taskId}/cancel`)
