@@ -94,6 +94,17 @@ describe('the tarballs', () => {
   })
 })
 
+/** The oldest line of Node that the packages run on, at the version that their `engines` name first. */
+const OLDEST_NODE = '22.23.3'
+
+/** Absolute path of another Node, from its npm package. */
+async function otherNode(version: string): Promise<string> {
+  const folder = join(work, `node-${version}`)
+  await mkdir(folder)
+  await execa('npm', ['install', '--no-audit', '--no-fund', '--prefix', folder, `node@${version}`], { env: { PATH } })
+  return join(folder, 'node_modules/node/bin/node')
+}
+
 test('both install into an empty project, serve, and run a prompt through packed SDK and command line', async () => {
   const project = join(work, 'project')
   const dataDir = join(work, 'data')
@@ -128,4 +139,17 @@ test('both install into an empty project, serve, and run a prompt through packed
   } finally {
     expect(await server.end('SIGTERM')).toMatchObject({ code: 0 })
   }
+})
+
+test.each(['this', OLDEST_NODE])('the tour passes from the installed packages on Node %s', async (version) => {
+  const node = version === 'this' ? process.execPath : await otherNode(version)
+  expect((await execa(node, ['--version'])).stdout).toBe(version === 'this' ? process.version : `v${version}`)
+  const command = join(work, 'project/node_modules/postern/bin/postern.mjs')
+  const env = {
+    PATH: [dirname(node), PATH].join(delimiter),
+    POSTERN_HOME: join(work, `tour-${version}`),
+    POSTERN_PORT: '0',
+  }
+  const { stdout } = await execa(node, [command, 'tour', '--exit'], { cwd: join(work, 'project'), env })
+  expect(stdout).toMatch(/tour passed/)
 })
