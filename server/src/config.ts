@@ -3,7 +3,8 @@ import { isAbsolute, resolve } from 'node:path'
 import { readFile } from 'node:fs/promises'
 import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
-import { AgentId, CommandAgentConfig } from './model.ts'
+import { AgentId } from './model.ts'
+import { CommandAgentConfig } from './model/agents.ts'
 
 const cidr = z
   .string()

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { CommandAgentConfig } from '../model.ts'
+import { CommandAgentConfig } from '../model/agents.ts'
 import type { Clock } from '../clock.ts'
 import type { HeadlessTask } from './agent.ts'
 import { createAgents } from './agents.ts'

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { AgentInfo, CommandAgentConfig } from '../model.ts'
+import type { AgentInfo, CommandAgentConfig } from '../model/agents.ts'
 import type { Agent, Live } from './agent.ts'
 import { DEFINITIONS } from './adapters.ts'
 import { commandAgent } from './command.ts'

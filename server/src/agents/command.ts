@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { CommandAgentConfig } from '../model.ts'
+import type { CommandAgentConfig } from '../model/agents.ts'
 import type { Agent, HeadlessTask } from './agent.ts'
 import { decodeEvents } from './events-format.ts'
 import { connectAcp } from './live/acp.ts'

@@ -1,4 +1,4 @@
-import type { AgentInfo } from '../model.ts'
+import type { AgentInfo } from '../model/agents.ts'
 import type { Agent } from './agent.ts'
 
 /** The table of agents: the built-in ones and those of `config.json`. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { AgentId, AgentInfo, AgentProbe } from '../../model.ts'
+import { AgentId } from '../../model.ts'
+import { AgentInfo, AgentProbe } from '../../model/agents.ts'
 import { operation, procedure, router } from '../trpc.ts'
 
 const AgentList = z.object({ agents: z.array(AgentInfo) }).meta({ id: 'AgentList', description: 'Every known agent.' })
