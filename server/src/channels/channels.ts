@@ -17,7 +17,7 @@ import type { Channels, Refusal } from './types.ts'
 /** A grant that does not exist: it is looked up, so that a text without a grant costs what one with a grant costs. */
 const NO_GRANT = 'grant_00000000000000000000000000'
 
-/** Capability channels. Source: docs/contract.md 4; docs/security.md 2 and 3; decision 0024. */
+/** Capability channels. Source: docs/contract.md 4; docs/security.md 2 and 3; decision 0021. */
 export function createChannels(deps: {
   table: Table<GrantRow>
   grants: Grants

@@ -6,7 +6,7 @@ import { spanMs, type When } from '../model/issues.ts'
  *
  * `every` counts from the epoch, so its times depend on nothing that a restart could lose. `cron` follows the wall clock
  * of its zone by the rules of Vixie cron: a fixed time that a clock change skips fires at the first moment after the gap,
- * one that comes twice fires the first time, and steps and lists follow the clock through both. Decision 0022.
+ * one that comes twice fires the first time, and steps and lists follow the clock through both. Decision 0020.
  */
 
 /** What is wrong with a schedule that has the right shape. */

@@ -30,7 +30,7 @@ interface Entry {
 
 /**
  * Fires issues when they fall due. What it remembers is one row for each issue: up to when due times are settled, what
- * waits, and how the last fire went. Source: docs/contract.md 5; decision 0022.
+ * waits, and how the last fire went. Source: docs/contract.md 5; decision 0020.
  */
 export function createScheduler(deps: {
   rows: Table<FireRow>
