@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
-import { systemClock } from '../src/clock.ts'
+import { newId, systemClock } from '../src/clock.ts'
+import { fingerprintOf, openClaims } from '../src/store/claims.ts'
+import { systemDisk } from '../src/store/disk.ts'
 import {
   deliveriesOf,
   deliveryOf,
@@ -75,6 +77,35 @@ test('I1, I14: a buffered message is replayed as buffered, at capacity and after
   const over = await knock(server, token, { message: 'm', idempotency_key: 'k' })
   expect([over.status, over.text, over.headers.get('idempotency-replayed')]).toEqual([202, first.text, 'true'])
   expect((await knock(server, token, { message: 'm', idempotency_key: 'new' })).status).toBe(410)
+})
+
+test('I3, I9: twenty at once whose key was claimed before a crash, and nothing recorded, make one delivery', async () => {
+  await using directory = await temporaryDirectory()
+  const { path: dataDir } = directory
+  const message = 'deploy finished'
+  let minted
+  let sessionId = ''
+  {
+    await using made = await startWithSession({ dataDir })
+    minted = await mint(made.server, { sessionId: made.sessionId })
+    ;({ sessionId } = made)
+  }
+  // What a server leaves that dies between the claim and the record.
+  const claims = await openClaims({ disk: systemDisk, dataDir, clock: systemClock, maxKeys: 100 })
+  const claim = claims.begin(['hook', minted.grantId, 'build-812'], fingerprintOf({ message, from: null }))
+  const id = newId('dlv')
+  await claim.commit(id)
+  await claims.close()
+
+  await using server = await startTestServer({ dataDir, channelLimits: NO_LIMITS })
+  const body = { message, idempotency_key: 'build-812' }
+  const { token, grantId } = minted
+  const answers = await Promise.all(Array.from({ length: 20 }, () => knock(server, token, body)))
+  for (const { status } of answers) expect([202, 409]).toContain(status)
+  expect(answers.filter(({ status }) => status === 202)).not.toHaveLength(0)
+  const [delivery, ...more] = await settled(server, grantId)
+  expect([delivery?.id, delivery?.status, delivery?.possibleDuplicate, more]).toEqual([id, 'confirmed', false, []])
+  expect(await handedOver(server, sessionId)).toEqual([id])
 })
 
 test('I2: the same key with another body is refused, and the first one stands', async () => {

@@ -64,7 +64,7 @@ export function createLine(waiting: DeliveryRow[]): Line {
       if (at !== -1) rows[at] = row
     },
     remove(id) {
-      const at = rows.findIndex((row) => row.id === id)
+      const at = rows.findLastIndex((row) => row.id === id)
       const [gone] = at === -1 ? [] : rows.splice(at, 1)
       if (gone) bytes -= sizeOf(gone)
     },

@@ -6,7 +6,7 @@ import type { Claim } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import { handOver, type HandOver } from './hand-over.ts'
 import { createLine } from './line.ts'
-import { cannotSteer, revoked } from './why.ts'
+import { cannotSteer, revoked, twin } from './why.ts'
 
 /** Milliseconds before a record that could not be written is tried again. */
 const RETRY_MS = 500
@@ -101,6 +101,7 @@ export function createMailbox(
   async function accept({ claim, ...message }: NewMessage): Promise<DeliveryRow> {
     receiver.assertOpen()
     if (message.mode === 'steer' && receiver.connection && !receiver.canSteer) throw cannotSteer(receiver.agent)
+    if (claim?.recordId !== undefined && unwritten.has(claim.recordId)) throw twin()
     const isSteered = message.mode === 'steer' && atWork !== undefined
     const isDirect = !isSteered && receiver.isIdle && line.size === 0 && handing === undefined
     const accepted: DeliveryRow = {
@@ -134,7 +135,7 @@ export function createMailbox(
       await claim?.commit(accepted.id)
       if (accepted.grantId !== null && !deps.mayHandOver(accepted.grantId)) throw revoked()
       receiver.assertOpen()
-      await deliveries.insert(accepted)
+      if (!(await deliveries.insert(accepted))) throw twin()
     } catch (error) {
       line.remove(accepted.id)
       throw error

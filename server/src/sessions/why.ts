@@ -40,6 +40,12 @@ export const gone = (row: Pick<SessionRow, 'id' | 'wsId' | 'endedAt'>): DomainEr
     hint: `postern session start -w ${row.wsId}`,
   })
 
+/** Another request with the same key is finishing what an earlier server began. */
+export const twin = (): DomainError =>
+  new DomainError('idempotency_in_flight', 'the first request with this key is still in flight', {
+    retryAfterSeconds: 1,
+  })
+
 /** The grant was revoked while its message came in. */
 export const revoked = (): DomainError => new DomainError('forbidden', 'the grant was revoked')
 
