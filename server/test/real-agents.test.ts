@@ -6,6 +6,8 @@ import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Event, Run } from '../src/model.ts'
 import type { AgentInfo } from '../src/model/agents.ts'
+import { Postern } from '@postern/sdk'
+import { startCli } from './cli-process.ts'
 import { census } from '../src/process/census.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { AGENTS, programOf, required, scriptedModel, TEST_MS } from './real-programs.ts'
@@ -48,13 +50,32 @@ describe.each(Object.keys(AGENTS))('the real %s', { timeout: TEST_MS }, (agent) 
       await model[Symbol.asyncDispose]()
       await directory[Symbol.asyncDispose]()
     }
+    const { model: modelName } = prepared ?? {}
     const path = async () => (await server.call<{ path: string }>('GET', `/api/workspaces/${wsId}`)).body.path
-    return { server, path, run, [Symbol.asyncDispose]: dispose }
+    return { server, wsId, modelName, path, run, [Symbol.asyncDispose]: dispose }
   }
   const types = async (server: TestServer, taskId: string): Promise<string[]> =>
     (await server.call<{ events: Event[] }>('GET', `/api/headless/${taskId}/events`)).body.events.map(
       ({ type }) => type,
     )
+
+  test.skipIf(!isThere)('does the same through SDK and command line', async () => {
+    await using opened = await open()
+    const { server, wsId, modelName } = opened
+    const postern = new Postern({ url: server.url, token: server.token })
+    const created = await postern.runs.createAndWait({
+      wsId: wsId as `ws-${string}`,
+      prompt: 'FAKE: bash echo hi > out.txt ;; say all done',
+      ...(modelName && { model: modelName }),
+    })
+    expect(created, JSON.stringify(created)).toMatchObject({ status: 'succeeded', result: { text: 'all done' } })
+    const seen: string[] = []
+    for await (const event of postern.runs.events(created.taskId)) seen.push(event.type)
+    expect(seen).toEqual(expect.arrayContaining(['tool.started', 'tool.ended', 'run.ended']))
+    const again = ['run', 'FAKE: say once more', '-w', wsId, '--resume', created.taskId, '--wait']
+    const cli = await startCli([...again, ...(modelName ? ['--model', modelName] : [])], { home: server.dataDir }).ended
+    expect([cli.code, cli.stdout], cli.stderr).toEqual([0, 'once more\n'])
+  })
 
   test.skipIf(!isThere)('calls a tool and answers, with events, usage and a diff, and resumes', async () => {
     await using opened = await open()
