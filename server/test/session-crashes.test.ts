@@ -1,9 +1,7 @@
 import { expect, test } from 'vitest'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Delivery, Receipt, Session } from '../src/model/sessions.ts'
-import { startTestServer, type TestServer } from './harness.ts'
-import { serve, type ServerProcess } from './server-process.ts'
+import { startTestServer } from './harness.ts'
+import { startKillable } from './killable.ts'
 import {
   confirmed,
   delivery,
@@ -17,43 +15,12 @@ import {
   send,
 } from './session-client.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
-import { writeFile } from 'node:fs/promises'
 
 /** What a death in the middle does to a session and to the messages for it. */
 
-type Killable = Pick<TestServer, 'call' | 'workspace'> & { process: ServerProcess }
-
-/** A server in a process of its own, to be killed. */
-async function start(dataDir: string, config?: object): Promise<Killable> {
-  if (config) await writeFile(join(dataDir, 'config.json'), JSON.stringify(config))
-  const process = await serve({ dataDir })
-  const token = (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim()
-  const call: TestServer['call'] = async (method, path, body, { headers = {} } = {}) => {
-    const response = await fetch(process.url + path, {
-      method,
-      headers: {
-        authorization: `Bearer ${token}`,
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-        ...headers,
-      },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
-    const text = await response.text()
-    return { status: response.status, headers: response.headers, text, body: JSON.parse(text) as never }
-  }
-  return {
-    process,
-    call,
-    async workspace(input = {}) {
-      const answer = await call<{ id: string }>('POST', '/api/workspaces', { tag: 'crash', ...input })
-      return answer.body.id
-    },
-  }
-}
-
 test('a server killed between 202 and the hand-over delivers once, in order, when it is back', async () => {
   await using directory = await temporaryDirectory()
-  const first = await start(directory.path)
+  const first = await startKillable(directory.path)
   const { id } = await open(first, { prompt: '/sleep 60' })
   await inState(first, id, 'busy')
   const accepted: Receipt[] = []
@@ -65,7 +32,7 @@ test('a server killed between 202 and the hand-over delivers once, in order, whe
   const { conversationId } = await get(first, id)
   await first.process.end('SIGKILL')
 
-  const second = await start(directory.path)
+  const second = await startKillable(directory.path)
   await eventually(async () => (await replies(second, id)).length >= 5)
   const said = (await replies(second, id)).filter((text) => text.includes('message'))
   expect(said.map((text) => /message (\d)/.exec(text)?.[1])).toEqual(['0', '1', '2', '3', '4'])
@@ -84,7 +51,7 @@ test('a server killed between 202 and the hand-over delivers once, in order, whe
 test('I9: what was delivered and not confirmed is handed over once more, marked; a second cut ends it as uncertain', async () => {
   await using directory = await temporaryDirectory()
   const config = faulty
-  let server = await start(directory.path, config)
+  let server = await startKillable(directory.path, config)
   const { id } = await open(server, { agent: 'faulty' })
   await inState(server, id, 'idle')
   const { body: cut } = await send(server, id, '/mute') // works without a sign of life
@@ -93,14 +60,14 @@ test('I9: what was delivered and not confirmed is handed over once more, marked;
   const { body: next } = await send(server, id, 'next')
   await server.process.end('SIGKILL')
 
-  server = await start(directory.path)
+  server = await startKillable(directory.path)
   await eventually(async () => {
     const now = await atHand()
     return now?.status === 'delivered' && now.possibleDuplicate
   })
   await server.process.end('SIGKILL')
 
-  server = await start(directory.path)
+  server = await startKillable(directory.path)
   await confirmed(server, id, next.deliveryId)
   expect(await atHand()).toMatchObject({ status: 'uncertain', possibleDuplicate: true })
   await server.process.end('SIGTERM')

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import type { Run } from '../src/model.ts'
 import { startTestServer } from './harness.ts'
 import { events, open, processesOf, replies } from './session-client.ts'
-import { eventually } from './temporary.ts'
+import { startKillable } from './killable.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
 
 /** Sessions that start runs. */
 const config = {
@@ -38,4 +39,21 @@ test('the end of a session ends the runs that it started', async () => {
   })
   expect(run.reason).toBe('canceled_by_caller')
   expect(processesOf(taskId)).toEqual([])
+})
+
+test('a run whose server died in its middle is told to its session once that is back', async () => {
+  await using directory = await temporaryDirectory()
+  const first = await startKillable(directory.path, config)
+  const { id } = await open(first, { agent: 'starter', prompt: 'run /sleep 60' })
+  await eventually(async () => (await replies(first, id)).length === 1)
+  const taskId = (await replies(first, id))[0]?.split(' ')[1] ?? ''
+  await eventually(() => processesOf(taskId).length > 0)
+  await first.process.end('SIGKILL')
+  for (let start = 0; start < 2; start++) {
+    const server = await startKillable(directory.path)
+    await eventually(async () => (await replies(server, id)).some((text) => text.includes('(server_died)')))
+    const told = (await replies(server, id)).filter((text) => text.includes(`${taskId} interrupted`))
+    expect(told).toHaveLength(1)
+    await server.process.end('SIGTERM')
+  }
 })

@@ -27,6 +27,8 @@ interface Writer {
   flushedAt: number
   /** Ends the pause before the next sync; set while one is waited for. */
   hurry: (() => void) | undefined
+  /** The next batch is not to wait. */
+  isHurried: boolean
   tail: { event: Event; characters: number }[]
   tailCharacters: number
 }
@@ -51,6 +53,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
       flushing: undefined,
       flushedAt,
       hurry: undefined,
+      isHurried: false,
       tail: [],
       tailCharacters: 0,
     }
@@ -59,12 +62,13 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
   async function flush(log: string, to: Writer): Promise<void> {
     while (to.queue.length > 0) {
       const rest = Math.max(FIRST_MS, BATCH_MS - (clock.monotonic() - to.flushedAt))
-      if (!isUrgent(to)) {
+      if (!isUrgent(to) && !to.isHurried) {
         const pause = new AbortController()
         to.hurry = () => pause.abort()
         await clock.sleep(rest, pause.signal).catch(() => undefined)
         to.hurry = undefined
       }
+      to.isHurried = false
       to.flushedAt = clock.monotonic()
       const batch = to.queue.splice(0)
       const at = isoTime(clock.now())
@@ -102,8 +106,10 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
 
   async function hurry(log: string): Promise<void> {
     const open = await writers.get(log)
-    open?.hurry?.()
-    await open?.flushing
+    if (!open) return
+    open.isHurried = true // also for what is on its way and not yet in the queue
+    open.hurry?.()
+    await open.flushing
   }
 
   async function close(log: string): Promise<void> {

@@ -52,6 +52,7 @@ export function newRow(options: {
     retryOf,
     metadata: body.metadata ?? {},
     acceptedAs,
+    ...(trigger.parentSessionId !== undefined && !trigger.isAwaited && { untold: true }),
     ...initialState(acceptedAs, createdAt),
   }
 }

@@ -1,8 +1,11 @@
-import { DomainError } from '../errors.ts'
+import { DomainError, type ErrorCode } from '../errors.ts'
 import type { Run, RunRow } from '../model.ts'
 import type { Table } from '../store/table.ts'
 import type { Kin } from './family.ts'
 import type { Runs } from './types.ts'
+
+/** There is nobody to tell any more. */
+const GONE: ReadonlySet<ErrorCode> = new Set(['session_ended', 'session_not_found'])
 
 /** What a session is told of a run that it started; `once` names what is told only once. */
 export interface News {
@@ -43,15 +46,19 @@ export function createInside(deps: {
       return await view(row)
     },
     async tellEnd(row) {
-      const { parentSessionId, isAwaited } = row.trigger
-      if (parentSessionId === undefined || isAwaited || !deps.reportToSession) return
+      const { parentSessionId } = row.trigger
+      if (!row.untold || parentSessionId === undefined || !deps.reportToSession) return
       try {
         const { taskId, status, reason, result } = await view(row)
         const message = `${taskId} ${status}${reason === null ? '' : ` (${reason})`}\n${result.text ?? ''}`
-        await deps.reportToSession(parentSessionId, { taskId, message, once: ['ended', taskId] })
+        await deps
+          .reportToSession(parentSessionId, { taskId, message, once: ['ended', taskId] })
+          .catch((error: unknown) => {
+            if (!(error instanceof DomainError && GONE.has(error.code))) throw error
+          })
+        await runs.update(row.id, { untold: false })
       } catch (error) {
-        if (error instanceof DomainError && error.code === 'session_ended') return
-        deps.onError(`the end of ${row.id} could not be told to its session`, error)
+        deps.onError(`the end of ${row.id} could not be told to its session; the next start tries again`, error)
       }
     },
     async report(taskId, given) {

@@ -27,10 +27,6 @@ import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
 import type { Control } from './attend.ts'
 import type { createWorker } from './work.ts'
 
-/** Runs looked at when the server starts, for ends that were not yet told. */
-const RECENT_RUNS = 200
-/** Milliseconds for which they are: well within the time for which it is remembered what was told. */
-const RECENT_MS = 12 * 60 * 60 * 1000
 /** Milliseconds that a cancel waits for the end of the run. */
 export const CANCEL_WAIT_MS = 15_000
 /** Milliseconds that stopping the server waits for its runs. */
@@ -354,9 +350,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     activeIn: (wsId) => [...active.values()].filter((each) => each.wsId === wsId).length,
     isActive: (taskId) => active.has(taskId),
     async adopt(queued) {
-      const since = isoTime(clock.now() - RECENT_MS)
-      for (const row of await runs.list({ limit: RECENT_RUNS }))
-        if (row.finishedAt !== null && row.finishedAt > since) void tellEnd(row)
+      for (const row of await runs.list({ where: { untold: true } })) if (isTerminal(row.status)) void tellEnd(row)
       for (const row of queued) {
         const prompt = (await view(row)).prompt
         const workspace = await workspaces.get(row.wsId).catch(() => undefined)

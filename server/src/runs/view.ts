@@ -21,7 +21,7 @@ export async function toRun(
   directory: string,
   options: { live: LiveState | undefined; canResume: boolean },
 ): Promise<Run> {
-  const { id, acceptedAs: _, conversationId, totals: _totals, prompt, result, ...shared } = row
+  const { id, acceptedAs: _, conversationId, totals: _totals, untold: _untold, prompt, result, ...shared } = row
   const text = result.inFile ? await readText(join(directory, REPLY_FILE)) : result.text
   return {
     taskId: id,

@@ -98,8 +98,8 @@ export async function openStore(options: {
       schema: RunRow,
       directory,
       indexed: ['wsId', 'status', 'agent', 'conversationId'],
-      endedAt: (run) => (isTerminal(run.status) ? (run.finishedAt ?? run.createdAt) : null),
-      mayBeArchived: ({ status }) => status === undefined || isTerminal(status),
+      endedAt: (run) => (isTerminal(run.status) && run.untold !== true ? (run.finishedAt ?? run.createdAt) : null),
+      mayBeArchived: ({ status, untold }) => untold !== true && (status === undefined || isTerminal(status)),
     }),
     sessions: archived({
       hot: tables.table('sessions', SessionRow),

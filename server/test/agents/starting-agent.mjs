@@ -20,8 +20,13 @@ async function prompt({ sessionId, prompt: [{ text }] }) {
 }
 
 const answers = {
-  initialize: () => ({ protocolVersion: 1, agentCapabilities: {}, authMethods: [] }),
+  initialize: () => ({
+    protocolVersion: 1,
+    agentCapabilities: { sessionCapabilities: { resume: {} } },
+    authMethods: [],
+  }),
   'session/new': () => ({ sessionId: 'one' }),
+  'session/resume': () => ({}),
   'session/prompt': prompt,
 }
 for await (const line of createInterface({ input: process.stdin })) {
