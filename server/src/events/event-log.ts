@@ -173,7 +173,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
 }
 
 /** Somebody is likely to wait for it: the end of a log, the end of a turn, a session that takes input again. */
-const isAwaited = (event: NewEvent): boolean =>
+export const isAwaited = (event: NewEvent): boolean =>
   isLastEvent(event) || event.type === 'turn.ended' || (event.type === 'session.state' && event['state'] !== 'busy')
 
 function remember(to: Writer, event: Event, characters: number): void {

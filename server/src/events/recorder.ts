@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import { isAwaited } from './event-log.ts'
 import type { EventLog } from './types.ts'
 import type { NewEvent } from '../model.ts'
 
@@ -52,6 +53,8 @@ export function createRecorder(deps: { events: EventLog; clock: Clock; log: stri
         backlogBytes += sizeBytes
       }
       const done = pump()
+      // What went before it may be waiting for its batch: it does not wait for that.
+      if (added.some(isAwaited)) void events.hurry(log)
       if (backlogBytes > MAX_BACKLOG_BYTES) await done
     },
     async settle(giveUp) {
