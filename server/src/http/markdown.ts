@@ -1,5 +1,5 @@
 import { ERRORS, type ErrorCode } from '../errors.ts'
-import { PROBLEMS } from './documentation.ts'
+import { PROBLEMS } from './problem-texts.ts'
 import type { OpenApiDocument, Operation } from './openapi.ts'
 
 type Json = Record<string, unknown>

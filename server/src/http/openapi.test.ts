@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { expect, test } from 'vitest'
 import { ERRORS } from '../errors.ts'
-import { PROBLEMS } from './documentation.ts'
+import { PROBLEMS } from './problem-texts.ts'
 import { openApiDocument } from './openapi.ts'
 
 const document = openApiDocument('1.2.3')

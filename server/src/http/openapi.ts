@@ -6,13 +6,13 @@ import {
   EXAMPLES,
   INFO,
   PARAMETER_EXAMPLES,
-  PROBLEMS,
   REQUEST_HEADERS,
   RESPONSE_HEADERS,
   RUN_SECURITY,
   TAGS,
 } from './documentation.ts'
 import { PLAIN, type PlainOperation } from './plain.ts'
+import { PROBLEMS } from './problem-texts.ts'
 import { Problem, problemOf } from './problem.ts'
 import { appRouter, mountables } from './router.ts'
 import { SCOPE_TEXT } from './run-scope.ts'
