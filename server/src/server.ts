@@ -1,28 +1,20 @@
 import { chmod, mkdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from './agents/agent.ts'
-import { createAgents } from './agents/agents.ts'
 import { openBudgets } from './budgets/budgets.ts'
 import { createChannels } from './channels/channels.ts'
-import { openGrants } from './channels/grants.ts'
 import { keepGrants } from './channels/upkeep.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Config } from './config.ts'
-import { openCredentials } from './credentials/credentials.ts'
-import { createDispatch } from './dispatch/local.ts'
-import { createEventLog } from './events/event-log.ts'
-import { createRedactor, type Redactor } from './events/redactor.ts'
 import { createHttp } from './http/app.ts'
-import { createInbox, INBOX_LOG } from './inbox/inbox.ts'
+import { createInbox } from './inbox/inbox.ts'
 import { createIssues } from './issues/issues.ts'
-import { openKeyRing } from './keys/keys.ts'
 import { createProcessTokens } from './keys/process-tokens.ts'
 import type { Logger } from './log.ts'
+import { openMachines } from './machines.ts'
 import type { ChannelLimits } from './model/channels.ts'
-import { openCgroups } from './process/cgroup.ts'
-import { agentEnvironment, mayGive, searchPath } from './process/environment.ts'
-import { askVersion, findProgram, isFile } from './process/program.ts'
-import { createProcesses } from './process/supervise.ts'
+import { agentEnvironment } from './process/environment.ts'
+import { isFile } from './process/program.ts'
 import { openTemporaries } from './process/temporary.ts'
 import { createTurns } from './process/turns.ts'
 import { createLiveFiles } from './store/live-files.ts'
@@ -38,10 +30,7 @@ import type { LiveSession } from './sessions/live.ts'
 import { recoverSessions } from './sessions/recovery.ts'
 import { createSessions } from './sessions/sessions.ts'
 import { madeAt, retireOldLogs } from './store/retention.ts'
-import { openStore } from './store/store.ts'
-import { createGit } from './workspaces/git.ts'
 import { createWorkspaces } from './workspaces/workspaces.ts'
-import { writeLauncher } from './process/launcher.ts'
 
 export interface ServerOptions {
   config: Config
@@ -60,13 +49,6 @@ export interface RunningServer {
   port: number
   /** Ends runs, flushes, frees the lock; within some 8 s. Safe to repeat. */
   stop(): Promise<void>
-}
-
-/** A run or session that says something; neither: the operator. */
-interface Speaker {
-  wsId: string | null
-  taskId: string | null
-  sessionId: string | null
 }
 
 /** What the environment of an agent's process depends on. */
@@ -108,61 +90,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     releases.push(await lockDataDirectory(dataDir))
 
     const onTrouble = (message: string, error?: unknown): void => log.error({ error }, message)
-    const store = await openStore({
-      disk,
-      dataDir,
-      clock,
-      maxIdempotencyKeys: config.maxIdempotencyKeys,
-      onTrouble,
-    })
-    releases.push(() => store.close())
-    const keys = await openKeyRing({ disk, dataDir, clock })
-    const grants = await openGrants({ table: store.grants, clock })
-    releases.push(() => grants.flush())
-
-    const worktreePath = (taskId: string): string => join(dataDir, 'worktrees', taskId)
-    const runDirectory = (taskId: string): string => join(dataDir, 'runs', taskId)
-    const inboxDirectory = join(dataDir, 'inbox')
-    const sessionDirectory = (id: string): string => join(dataDir, 'sessions', id)
-    const logDirectory = (log: string): string =>
-      log === INBOX_LOG ? inboxDirectory : log.startsWith('sess_') ? sessionDirectory(log) : runDirectory(log)
-    const events = createEventLog({
-      disk,
-      clock,
-      path: (log) => join(logDirectory(log), 'events.ndjson'),
-    })
-    releases.push(() => events.closeAll())
-    const processes = createProcesses({ clock, cgroups: openCgroups() })
-    const binDirectory = await writeLauncher(join(dataDir, 'bin'))
-    const path = searchPath(environment, binDirectory)
-    const locate = async (name: string): Promise<string | undefined> => (await findProgram(name, path))?.path
-    const agents = createAgents({
-      configured: config.agents,
-      clock,
-      demoHome: join(dataDir, 'demo-agent'),
-      findProgram: locate,
-      askVersion: (program, args) => askVersion(program, args, path),
-      environment,
-      isFile,
-    })
-    const credentials = await openCredentials({
-      table: store.credentials,
-      claims: store.claims,
-      keys,
-      clock,
-      maySet: mayGive,
-      agentIds: () => agents.all().map(({ id }) => id),
-      onTrouble: (message) => onTrouble(message),
-    })
-    const redactorFor = async ({ wsId, taskId, sessionId }: Speaker): Promise<Redactor> => {
-      const session = sessionId === null ? undefined : await store.sessions.get(sessionId)
-      const agent = (session ?? (taskId === null ? undefined : await store.runs.get(taskId)))?.agent
-      const names = session?.credentials ?? (wsId === null ? undefined : await store.workspaces.get(wsId))?.credentials
-      return createRedactor(agent === undefined ? [] : await credentials.valuesFor(names ?? [], agent))
-    }
-    const git = createGit({ environment, binDirectory })
+    const machines = await openMachines({ config, environment, clock, disk, onTrouble }, (each) => releases.push(each))
+    const { store, keys, grants, events, processes, binDirectory, locate, agents, credentials, git, dispatch } =
+      machines
+    const { redactorFor, directories } = machines
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
-    const dispatch = createDispatch(config)
     const pushedBy = (taskId: string, since: string): Promise<string[]> => inbox.pushedBy({ taskId }, since)
     const inbox = createInbox({
       table: store.inbox,
@@ -171,11 +103,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       events,
       disk,
       clock,
-      directory: inboxDirectory,
+      directory: directories.inbox,
       clean: async (origin) => (await redactorFor(origin)).text,
       roots: async ({ wsId, taskId }) => {
         if (wsId === null) return []
-        const own = taskId === null ? undefined : await realpath(worktreePath(taskId)).catch(() => undefined)
+        const own = taskId === null ? undefined : await realpath(directories.worktree(taskId)).catch(() => undefined)
         return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
       },
       continueRun: ({ wsId, resume, body, issueId, idempotency }) =>
@@ -197,7 +129,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       disk,
       clock,
       liveFiles,
-      runDirectory,
+      runDirectory: directories.run,
     })
     const liveSessions = createLiveFiles<LiveSession>(disk, join(dataDir, 'live-sessions'))
     const resumed = await recoverSessions({ sessions: store.sessions, events, processes, liveFiles: liveSessions })
@@ -257,10 +189,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       mintToken: processTokens.mint,
       openCredentials: (names, agentId) => credentials.open(names, agentId),
       pushedBy,
-      runDirectory,
+      runDirectory: directories.run,
       budgets,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
-      worktreePath,
+      worktreePath: directories.worktree,
     })
     const runs = createRuns({
       runs: store.runs,
@@ -273,7 +205,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       disk,
       clock,
       worker,
-      runDirectory,
+      runDirectory: directories.run,
       pushedBy,
       clean: async ({ wsId, id }) => (await redactorFor({ wsId, taskId: id, sessionId: null })).text,
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
@@ -299,13 +231,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       liveFiles: liveSessions,
       maxSessions: config.maxSessions,
       budgets,
-      sessionDirectory,
+      sessionDirectory: directories.session,
       workspaceDirectory: (wsId) => workspaces.directory(wsId),
       findProgram: locate,
       environment: ({ id, ...process }) => environmentOf({ taskId: id, ...process }),
       mintToken: processTokens.mint,
       openCredentials: (names, agentId) => credentials.open(names, agentId),
-      hasLog: (id) => isFile(join(sessionDirectory(id), 'events.ndjson')),
+      hasLog: (id) => isFile(join(directories.session(id), 'events.ndjson')),
       mayHandOver: (grantId) => !grants.isRevoked(grantId),
       async ask({ session: { id: sessionId, wsId, agent }, ask }, signal) {
         const { onRequest: policy } = await workspaces.get(wsId)

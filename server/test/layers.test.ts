@@ -16,7 +16,27 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   // A program of its own, started as a child: it shares nothing with the server.
   'demo-agent': [],
   server: [
+    'machines',
     'http',
+    'workspaces',
+    'runs',
+    'sessions',
+    'requests',
+    'channels',
+    'inbox',
+    'issues',
+    'credentials',
+    'agents',
+    'process',
+    'events',
+    'dispatch',
+    'budgets',
+    'store',
+    'keys',
+    'config',
+  ],
+  // The first half of the composition root.
+  machines: [
     'workspaces',
     'runs',
     'sessions',
