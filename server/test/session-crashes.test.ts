@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Delivery, Receipt, Session } from '../src/model/sessions.ts'
+import { OPEN_MS } from '../src/sessions/actor.ts'
 import { startTestServer } from './harness.ts'
+import { createJumpingClock } from './jumping-clock.ts'
 import { startKillable } from './killable.ts'
 import {
   confirmed,
@@ -120,6 +122,31 @@ test('a session that is ended while it starts leaves no process', async () => {
   }
   const again = await open(server, { wsId })
   await inState(server, again.id, 'idle')
+})
+
+test('an agent that hangs before its conversation is open is ended after two minutes, and the message waits', async () => {
+  const clock = createJumpingClock(Date.now())
+  await using server = await startTestServer({
+    clock,
+    config: {
+      agents: { silent: { command: [process.execPath, '-e', 'setInterval(() => undefined, 1000)'], acp: true } },
+    },
+  })
+  const { id } = await open(server, { agent: 'silent', prompt: 'hello' })
+  const [pid = 0] = await eventually(() => processesOf(id).length > 0 && processesOf(id))
+  clock.pass(OPEN_MS - 10_000)
+  expect(await get(server, id)).toMatchObject({ state: 'starting', waiting: 1 })
+  clock.pass(20_000)
+  const states = await eventually(async () => {
+    const found = (await events(server, id)).filter(({ type }) => type === 'session.state')
+    return found.some(({ state }) => state === 'suspended') && found
+  })
+  expect(states.find(({ state }) => state === 'suspended')).toMatchObject({
+    reason: 'agent_error',
+    detail: '"silent" did not open its conversation within 120 s',
+  })
+  expect(processesOf(id)).not.toContain(pid)
+  expect((await get(server, id)).waiting).toBe(1)
 })
 
 test('an agent program that is not there suspends the session and says so; the message waits for it', async () => {

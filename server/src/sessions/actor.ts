@@ -1,5 +1,5 @@
 import type { Agents } from '../agents/types.ts'
-import { AgentRefused, type PermissionAsk } from '../agents/live.ts'
+import { AgentRefused, type AgentConnection, type PermissionAsk } from '../agents/live.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { createRecorder } from '../events/recorder.ts'
@@ -15,6 +15,8 @@ import { FINAL, gone, NEEDS_A_PERSON, whyOf, type Why } from './why.ts'
 
 /** Milliseconds that an agent may take to end a turn it was asked to cancel; then its process is ended. */
 export const CANCEL_MS = 10_000
+/** Milliseconds that an agent may take to open its conversation; then its process is ended. */
+export const OPEN_MS = 120_000
 /** Milliseconds that ending a session waits for its process. */
 const END_WAIT_MS = 15_000
 /** Deaths in a row, without a turn that ended, after which a session stays suspended until its next input. */
@@ -182,8 +184,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     const { ended, connection } = live
     exiting = ended.then(exited)
     try {
-      const task = { cwd: row.cwd, permissions: row.permissions, model: row.model }
-      const opened = await connection.open(task, row.conversationId)
+      const opened = await inTime(connection)
       if (row.conversationId !== null && opened.conversationId !== row.conversationId) {
         const detail = `"${row.agent}" answered in conversation ${opened.conversationId}, not in ${row.conversationId}`
         throw new NotLive('resume_mismatch', detail)
@@ -196,6 +197,20 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     } catch (error) {
       failure ??= await judge(error)
       live?.stop('canceled')
+    }
+  }
+
+  /** @throws NotLive for an agent that keeps silent */
+  async function inTime(connection: AgentConnection): ReturnType<AgentConnection['open']> {
+    const waited = new AbortController()
+    const late = clock.sleep(OPEN_MS, waited.signal).then(() => {
+      throw new NotLive('agent_error', `"${row.agent}" did not open its conversation within ${OPEN_MS / 1000} s`)
+    })
+    try {
+      const task = { cwd: row.cwd, permissions: row.permissions, model: row.model }
+      return await Promise.race([connection.open(task, row.conversationId), late])
+    } finally {
+      waited.abort()
     }
   }
 
