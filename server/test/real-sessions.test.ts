@@ -36,7 +36,7 @@ describe.each(DEFINITIONS)('the real $id, live', { timeout: TEST_MS }, (definiti
     await mkdir(cwd)
     const prepared = await AGENTS[id]?.(home, model.url, key)
     const mark = `run-${root}`
-    async function connect(more: Partial<LiveTask> = {}, conversationId: string | null = null) {
+    async function connect(more: Partial<LiveTask> = {}, conversationId: string | null = null, sought: string[] = []) {
       if (!live) throw new Error(`${id} holds no sessions`)
       const chosen = definition.session.args.includes(':model') ? (prepared?.model ?? null) : null
       const task: LiveTask = { cwd, permissions: 'full', model: chosen, ...more }
@@ -48,7 +48,7 @@ describe.each(DEFINITIONS)('the real $id, live', { timeout: TEST_MS }, (definiti
       const child = spawn(program, command.args, { cwd, env, stdio: ['pipe', 'pipe', 'pipe'] })
       child.stderr.resume()
       const agent = liveProgram(child, (io, handlers) => live.connect(io, handlers))
-      return { ...agent, opened: await agent.connection.open(task, conversationId) }
+      return { ...agent, opened: await agent.connection.open(task, conversationId, sought) }
     }
     async function dispose(): Promise<void> {
       for (const pid of census().get(mark) ?? []) process.kill(pid, 'SIGKILL') // what outlives its session is not ours to test
@@ -121,8 +121,8 @@ describe.each(DEFINITIONS)('the real $id, live', { timeout: TEST_MS }, (definiti
       await first.connection.prompt('FAKE: say first').ended
       known = first.opened.conversationId
     }
-    await using second = await place.connect({}, known)
-    expect(second.opened.conversationId).toBe(known)
+    await using second = await place.connect({}, known, ['FAKE: say first', 'FAKE: say never'])
+    expect(second.opened).toMatchObject({ conversationId: known, heard: ['FAKE: say first'] })
     expect(second.events).toEqual([])
     expect(await second.connection.prompt('FAKE: say second').ended).toMatchObject({ text: 'second' })
   })

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Delivery, Receipt, Session } from '../src/model/sessions.ts'
 import { OPEN_MS } from '../src/sessions/actor.ts'
+import { mint } from './channels.ts'
 import { startTestServer } from './harness.ts'
 import { createJumpingClock } from './jumping-clock.ts'
 import { startKillable } from './killable.ts'
@@ -72,6 +73,44 @@ test('I9: what was delivered and not confirmed is handed over once more, marked;
   server = await startKillable(directory.path)
   await confirmed(server, id, next.deliveryId)
   expect(await atHand()).toMatchObject({ status: 'uncertain', possibleDuplicate: true })
+  await server.process.end('SIGTERM')
+})
+
+test('I9: what the agent remembers was not cut off: no second copy, whether the server or the agent was killed', async () => {
+  await using directory = await temporaryDirectory()
+  const program = `${import.meta.dirname}/agents/remembering-agent.mjs`
+  const config = { agents: { keeper: { command: [process.execPath, program], acp: true } } }
+  let server = await startKillable(directory.path, config)
+  const { id } = await open(server, { agent: 'keeper' })
+  await inState(server, id, 'idle')
+  const { token } = await mint(server, { sessionId: id })
+  const handedOver = async (message: string): Promise<string> => {
+    const answer = await server.call<Receipt>(
+      'POST',
+      '/hook',
+      { message },
+      { headers: { authorization: `Bearer ${token}` } },
+    )
+    expect(answer, answer.text).toMatchObject({ status: 200, body: { status: 'delivered' } })
+    return answer.body.deliveryId
+  }
+
+  const noted = await handedOver('work on this')
+  await server.process.end('SIGKILL')
+  server = await startKillable(directory.path)
+  expect(await confirmed(server, id, noted)).toMatchObject({ possibleDuplicate: false })
+  await inState(server, id, 'idle')
+
+  const unheard = await handedOver('work on this, unheard')
+  for (const pid of processesOf(id)) process.kill(pid, 'SIGKILL')
+  expect(await confirmed(server, id, unheard)).toMatchObject({ possibleDuplicate: true })
+  await inState(server, id, 'idle')
+
+  const noted2 = await handedOver('work on that')
+  for (const pid of processesOf(id)) process.kill(pid, 'SIGKILL')
+  expect(await confirmed(server, id, noted2)).toMatchObject({ possibleDuplicate: false })
+  const remembered = (await events(server, id)).filter(({ type, deliveryId }) => type === 'log' && deliveryId)
+  expect(remembered.map(({ deliveryId }) => deliveryId)).toEqual([noted, noted2])
   await server.process.end('SIGTERM')
 })
 

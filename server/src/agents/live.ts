@@ -69,14 +69,23 @@ export class AgentRefused extends Error {
   }
 }
 
+export interface Opened {
+  /** As the agent itself reports it. */
+  conversationId: string
+  canSteer: boolean
+  /** Of what was sought, what the agent has heard; nothing when it does not tell. */
+  heard: string[]
+}
+
 export interface AgentConnection {
   /**
-   * Handshake, then a new conversation or the one named, with the permission level set. Resolves with the id the agent
-   * itself reports; what it replays of an earlier conversation is not reported as events.
+   * Handshake, then a new conversation or the one named, with the permission level set; what the agent replays of an
+   * earlier conversation is not reported as events.
    *
+   * @param sought what is looked for in the messages that the named conversation remembers
    * @throws AgentRefused, AgentGone
    */
-  open(task: LiveTask, conversationId: string | null): Promise<{ conversationId: string; canSteer: boolean }>
+  open(task: LiveTask, conversationId: string | null, sought?: string[]): Promise<Opened>
   /** Sends one message as a turn; one at a time: the caller waits for `ended` before the next. */
   prompt(text: string): Turn
   /** Puts a message into the turn at work. @throws AgentRefused, AgentGone; never called unless `canSteer` */

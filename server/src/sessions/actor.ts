@@ -191,6 +191,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       }
       steerable = opened.canSteer
       await save({ conversationId: opened.conversationId, reason: null, detail: null })
+      await mailbox.heard(opened.heard)
       if (ending || isStopping) return
       become('idle')
       mailbox.pump()
@@ -208,7 +209,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     })
     try {
       const task = { cwd: row.cwd, permissions: row.permissions, model: row.model }
-      return await Promise.race([connection.open(task, row.conversationId), late])
+      return await Promise.race([connection.open(task, row.conversationId, mailbox.sought()), late])
     } finally {
       waited.abort()
     }

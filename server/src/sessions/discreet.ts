@@ -39,7 +39,7 @@ export function connectDiscreetly(
   return {
     flush,
     connection: {
-      open: (task, conversationId) => refusing(connection.open(task, conversationId)),
+      open: (...how) => refusing(connection.open(...how)),
       prompt(text) {
         const turn = connection.prompt(text)
         const ended = turn.ended.then(closed, (gone: unknown) => {

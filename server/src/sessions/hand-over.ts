@@ -108,6 +108,9 @@ export function handOver(
   }
 }
 
+/** True: it reaches the agent in our envelope, which carries its id. */
+export const isFramed = ({ taskId, grantId }: DeliveryRow): boolean => taskId !== null || grantId !== null
+
 /** What the agent gets: from a channel or a run our envelope, from the operator the message as it stands. */
 function textOf(row: DeliveryRow): string {
   const origin = row.taskId !== null ? 'run' : row.grantId !== null ? 'channel' : undefined

@@ -4,7 +4,7 @@ import type { NewEvent, Usage } from '../model.ts'
 import type { DeliveryRow, InputMode } from '../model/sessions.ts'
 import type { Claim } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
-import { handOver, type HandOver } from './hand-over.ts'
+import { handOver, isFramed, type HandOver } from './hand-over.ts'
 import { createLine } from './line.ts'
 import { cannotSteer, revoked, twin } from './why.ts'
 
@@ -70,6 +70,10 @@ export interface Mailbox {
   pump(): void
   /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`. */
   cutOff(detail: string): Promise<void>
+  /** Marks of messages that may have reached the agent before it was cut off, to be looked for in what it remembers. */
+  sought(): string[]
+  /** The agent remembers messages with these marks: they are through. */
+  heard(marks: string[]): Promise<void>
   /** Fails everything that waits. What cannot be written now is failed by the next start. */
   failAll(reason: string): Promise<void>
   /** Fails what came through a grant, and waits for what is being handed over. */
@@ -286,6 +290,25 @@ export function createMailbox(
       const patch = { status: 'uncertain' as const, endedAt: isoTime(clock.now()) }
       await deliveries.update(last.id, patch).catch((failed: unknown) => deps.onError(`delivery ${last.id}`, failed))
       void log({ type: 'input.uncertain', deliveryId: last.id })
+    },
+    // Our envelope carries the id; what the operator says goes without one.
+    sought: () => line.rows().flatMap((row) => (row.attempts > 0 && isFramed(row) ? row.id : [])),
+    async heard(marks) {
+      for (const row of line.rows()) {
+        if (!marks.includes(row.id)) continue
+        line.remove(row.id)
+        const at = isoTime(clock.now())
+        const patch = { status: 'confirmed' as const, deliveredAt: row.deliveredAt ?? at, confirmedAt: at, endedAt: at }
+        try {
+          await deliveries.update(row.id, patch, { status: row.status })
+        } catch (error) {
+          line.putBack(row)
+          throw error
+        }
+        const deliveryId = row.id
+        if (row.deliveredAt === null) void log({ type: 'input.delivered', deliveryId, possibleDuplicate: false })
+        void log({ type: 'log', message: 'the agent remembers this message: it is not sent again', deliveryId })
+      }
     },
     async failAll(reason) {
       for (const waiting of line.rows()) await fail(waiting, reason).catch(() => undefined)

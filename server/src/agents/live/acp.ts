@@ -23,6 +23,7 @@ import {
 } from './acp-failures.ts'
 import { createTranslator } from './acp-updates.ts'
 import { openWire } from './acp-wire.ts'
+import { searchFor, type Search } from './search.ts'
 import { openTurn, type OpenTurn } from './turn.ts'
 
 /** Not part of the protocol; `initialize` says who has it. */
@@ -46,7 +47,8 @@ export interface AcpOptions {
 
 /**
  * One conversation with an agent that speaks the Agent Client Protocol, version 1, on its two ends. Resumes rather than
- * loads, and reports nothing of what a load replays; has no files and no terminal to offer. Source: agentclientprotocol.com.
+ * loads, unless something is sought in what a load replays; has no files and no terminal to offer. Source:
+ * agentclientprotocol.com.
  */
 export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptions): AgentConnection {
   const translator = createTranslator(handlers.onEvent)
@@ -55,6 +57,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   let turn: OpenTurn | undefined
   let sessionId = ''
   let updates = 0
+  let search: Search | undefined
   let canceled = false
   let gone: AgentGone | undefined
   /** What the agent was not allowed to do in this turn. */
@@ -63,6 +66,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   const wire = openWire(io, {
     onUpdate(update) {
       updates++
+      if (update['sessionUpdate'] === 'user_message_chunk') search?.read(text(fields(update['content'])['text']) ?? '')
       if (translator.update(update)) turn?.sign()
     },
     onRequest({ id, method, params }) {
@@ -176,15 +180,25 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   async function enter(able: Fields, cwd: string, conversationId: string | null): Promise<Fields> {
     const how = { cwd, mcpServers: [] }
     if (conversationId === null) return await call(methods.agent.session.new, how)
+    const again = { ...how, sessionId: conversationId }
     const canResume = fields(able['sessionCapabilities'])['resume'] !== undefined
-    if (!canResume && able['loadSession'] !== true)
+    const canLoad = able['loadSession'] === true
+    if (!canResume && !canLoad)
       throw new AgentRefused('unknown_conversation', 'the agent cannot continue a conversation')
-    const method = canResume ? methods.agent.session.resume : methods.agent.session.load
+    if (!canResume || (canLoad && search)) {
+      try {
+        const session = await call(methods.agent.session.load, again)
+        await silence()
+        return { sessionId: conversationId, ...session }
+      } catch (error) {
+        // What was only to be looked up is not worth a conversation.
+        if (!canResume || error instanceof AgentGone) throw named(error)
+      }
+    }
     try {
-      return { sessionId: conversationId, ...(await call(method, { ...how, sessionId: conversationId })) }
+      return { sessionId: conversationId, ...(await call(methods.agent.session.resume, again)) }
     } catch (error) {
-      if (!(error instanceof AgentRefused) || !isUnknownConversation(error.cause)) throw error
-      throw new AgentRefused('unknown_conversation', error.message, { cause: error })
+      throw named(error)
     }
   }
 
@@ -220,7 +234,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   }
 
   return {
-    async open(task: LiveTask, conversationId) {
+    async open(task: LiveTask, conversationId, sought = []) {
       const hello = await call(methods.agent.initialize, {
         protocolVersion: PROTOCOL_VERSION,
         clientInfo: { name: 'postern', title: 'Postern', version: '1' },
@@ -231,18 +245,19 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
         throw new AgentRefused('agent', `the agent speaks version ${String(version)} of ACP, not ${PROTOCOL_VERSION}`)
       const able = fields(hello['agentCapabilities'])
       translator.muted = conversationId !== null
+      search = sought.length > 0 ? searchFor(sought) : undefined
       const session = await enter(able, task.cwd, conversationId)
+      const heard = search?.found() ?? []
+      search = undefined
       const id = text(session['sessionId'])
       if (!isConversationId(id)) throw new AgentRefused('agent', 'the agent names its conversation in an unusable way')
       sessionId = id
       await setMode(session, task.permissions)
       await setModel(session, task.model)
-      const isReplayed = conversationId !== null && fields(able['sessionCapabilities'])['resume'] === undefined
-      if (isReplayed) await silence()
       if (conversationId !== null) translator.resumed()
       translator.muted = false
       const canSteer = fields(fields(hello['_meta'])['steering'])['supported'] === true
-      return { conversationId: id, canSteer }
+      return { conversationId: id, canSteer, heard }
     },
     prompt(message) {
       if (turn?.isOpen) throw new Error('a turn is at work: one prompt at a time')
@@ -266,4 +281,10 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
       await wire.notify(methods.agent.session.cancel, { sessionId })
     },
   }
+}
+
+/** The same error, by its kind when it says that nobody knows the conversation. */
+function named(error: unknown): unknown {
+  if (!(error instanceof AgentRefused) || !isUnknownConversation(error.cause)) return error
+  return new AgentRefused('unknown_conversation', error.message, { cause: error })
 }

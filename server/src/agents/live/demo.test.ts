@@ -96,7 +96,9 @@ test('another process resumes the conversation and reports nothing of what was s
     await first.connection.prompt('hello').ended
   }
   await using second = live(where)
-  expect(await second.connection.open(task(where), id)).toEqual({ conversationId: id, canSteer: false })
+  const sought = ['hell', 'hello', 'never said']
+  const opened = await second.connection.open(task(where), id, sought)
+  expect(opened).toEqual({ conversationId: id, canSteer: false, heard: ['hell', 'hello'] })
   expect(second.events).toEqual([])
   expect((await second.connection.prompt('again').ended).text).toContain('the first was "hello"')
 })

@@ -1,11 +1,12 @@
 import type { AgentEvent } from '../event.ts'
-import { fields, text, usage, type Fields } from '../decoders/record.ts'
+import { fields, items, text, usage, type Fields } from '../decoders/record.ts'
 import { decodePi } from '../decoders/pi.ts'
 import { isConversationId } from '../events-format.ts'
 import { failureKind } from '../failures.ts'
 import { createReply } from '../fold.ts'
 import { AgentGone, AgentRefused, type AgentConnection, type LiveHandlers, type LiveIo, type TurnEnd } from '../live.ts'
 import { readLines, tooLong } from './lines.ts'
+import { searchFor } from './search.ts'
 import { openTurn, type OpenTurn } from './turn.ts'
 
 /** Characters of a line that is no record, kept in its `log` event. */
@@ -23,6 +24,8 @@ const DIALOGS = new Set(['select', 'input', 'editor'])
 export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnection {
   const waiting = new Map<string, { resolve(answer: Fields): void; reject(error: Error): void }>()
   const asked = new Set<AbortController>()
+  /** What the conversation remembers is being asked for; its answer may be too long to be read. */
+  let recalling: PromiseWithResolvers<string[]> | undefined
   let lastId = 0
   let turn: OpenTurn | undefined
   let gone: AgentGone | undefined
@@ -33,10 +36,15 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
   let end: Extract<AgentEvent, { type: 'agent.end' }> | undefined
   let used = { inputTokens: 0, outputTokens: 0, costUsd: 0, counted: false }
 
-  readLines(io.output, take, (sizeBytes) => handlers.onEvent({ type: 'log', message: tooLong(sizeBytes) })).then(
+  readLines(io.output, take, skipped).then(
     () => leave(new AgentGone('the agent has ended')),
     (error: unknown) => leave(new AgentGone('the output of the agent broke', { cause: error })),
   )
+
+  function skipped(sizeBytes: number): void {
+    recalling?.resolve([])
+    handlers.onEvent({ type: 'log', message: tooLong(sizeBytes) })
+  }
 
   function leave(error: AgentGone): void {
     if (gone) return
@@ -199,8 +207,24 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
     if (!began && state['isStreaming'] === false) begun.end({ status: 'completed', text: '' })
   }
 
+  /** Those of these texts that stand in the messages of the conversation. */
+  async function recall(sought: string[]): Promise<string[]> {
+    const skippedAnswer = (recalling = Promise.withResolvers())
+    try {
+      const answered = call({ type: 'get_messages' }).then(({ data }) => {
+        const search = searchFor(sought)
+        for (const message of items(fields(data)['messages']))
+          if (message['role'] === 'user') search.read(JSON.stringify(message['content'] ?? ''))
+        return search.found()
+      })
+      return await Promise.race([answered, skippedAnswer.promise])
+    } finally {
+      recalling = undefined
+    }
+  }
+
   return {
-    async open(_task, conversationId) {
+    async open(_task, conversationId, sought = []) {
       const answer = await call({ type: 'get_state' })
       const id = text(fields(answer['data'])['sessionId'])
       if (answer['success'] !== true || !isConversationId(id)) {
@@ -209,7 +233,8 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
       }
       if (conversationId !== null && id !== conversationId)
         throw new AgentRefused('unknown_conversation', `the agent opened another conversation: ${id}`)
-      return { conversationId: id, canSteer: true }
+      const heard = conversationId === null || sought.length === 0 ? [] : await recall(sought)
+      return { conversationId: id, canSteer: true, heard }
     },
     prompt(message) {
       if (turn?.isOpen) throw new Error('a turn is at work: one prompt at a time')

@@ -244,7 +244,7 @@ test('what an extension of pi wants confirmed is asked, what it wants typed is n
   const opening = connection.open(TASK, null)
   const state = await far.read()
   await far.say({ id: state['id'], type: 'response', success: true, data: { sessionId: 'p-1' } })
-  expect(await opening).toEqual({ conversationId: 'p-1', canSteer: true })
+  expect(await opening).toEqual({ conversationId: 'p-1', canSteer: true, heard: [] })
   const turn = connection.prompt('hello')
   const prompt = await far.read()
   await far.say({ type: 'extension_ui_request', id: 'u-1', method: 'confirm', title: 'Delete?', message: 'All of it.' })
