@@ -445,6 +445,29 @@ describe('a fire that cannot start yet', () => {
     await at.fired('tick', '2026-11-20T09:00:05.000Z')
   })
 
+  test('over the budget of the day stays due, tells people once, and runs after midnight', async () => {
+    await using at = await stage()
+    const budget = { runsPerDay: 1 }
+    const patched = await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { budget }, { token: true })
+    expect(patched.status).toBe(200)
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00.000Z'))
+    await at.fired('tick', '2026-11-20T10:00:00.000Z')
+    at.clock.passTo(Date.parse('2026-11-20T11:00:00.000Z'))
+    const waiting = await eventually(async () => (await at.schedule('tick')).waiting)
+    expect(waiting).toMatchObject({ dueAt: '2026-11-20T11:00:00.000Z', code: 'budget_reached' })
+    const about = async (): Promise<string[]> =>
+      (await at.entries()).map(({ title }) => title).filter((title) => title.includes('budget_reached'))
+    await eventually(async () => (await about()).length === 1)
+    at.clock.pass(2 * HOUR)
+    await at.look()
+    expect(await at.runs('tick')).toHaveLength(1)
+    at.clock.passTo(Date.parse('2026-11-21T00:00:30.000Z'))
+    await at.fired('tick', '2026-11-20T11:00:00.000Z')
+    expect(await about()).toHaveLength(1)
+  })
+
   test('because its agent is not enabled says so, tells people once, and runs when that is put right', async () => {
     await using at = await stage()
     await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick'] }, { token: true })

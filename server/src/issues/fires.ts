@@ -125,7 +125,9 @@ export function createFires(deps: {
   }
 
   async function refused(loaded: LoadedIssue, dueAt: number, { code, message }: DomainError): Promise<Verdict> {
-    if (ERRORS[code].retryable) return { kind: 'wait', code, detail: message, retryMs: CAPACITY_RETRY_MS }
+    // A place comes free by itself, in a moment; a budget does at midnight.
+    if (ERRORS[code].retryable && code !== 'budget_reached')
+      return { kind: 'wait', code, detail: message, retryMs: CAPACITY_RETRY_MS }
     const { wsId, issueId } = loaded
     const id = `${wsId}/${issueId}/${dueAt}`
     if (!told.has(id)) {
