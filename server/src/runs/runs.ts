@@ -1,19 +1,11 @@
 import { chooseAgent } from '../agents/choose.ts'
 import type { Agents } from '../agents/types.ts'
 import type { Budgets } from '../budgets/types.ts'
-import { isoTime, newId, type Clock } from '../clock.ts'
+import { newId, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import {
-  isTerminal,
-  TERMINAL_EVENT,
-  type Capacity,
-  type CreateRun,
-  type Run,
-  type RunRow,
-  type Trigger,
-} from '../model.ts'
+import { isTerminal, type Capacity, type CreateRun, type Run, type RunRow, type Trigger } from '../model.ts'
 import { fingerprintOf, type Claims } from '../store/claims.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
@@ -21,6 +13,7 @@ import type { Workspaces } from '../workspaces/types.ts'
 import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
 import { createFamily } from './family.ts'
 import { createInside, type News } from './inside.ts'
+import { createLauncher, type Admitted } from './launch.ts'
 import { createRunReader } from './reader.ts'
 import type { Runs, StartRun, Started } from './types.ts'
 import { asAccepted, keepText, PROMPT_FILE, toRun } from './view.ts'
@@ -61,14 +54,6 @@ interface Active {
   ended: Promise<RunRow>
 }
 
-/** A candidate for work: everything that was decided when it was admitted. */
-interface Admitted {
-  row: RunRow
-  prompt: string
-  /** The conversation it will continue; null: a new one. */
-  conversationId: string | null
-}
-
 /** See `Runs`. `adopt` puts queued runs of an earlier server back in the queue, and tells the ends that it had not told. */
 export function createRuns(deps: RunsDeps): Runs & {
   adopt(queued: RunRow[]): Promise<void>
@@ -80,7 +65,6 @@ export function createRuns(deps: RunsDeps): Runs & {
   const { runs, claims, workspaces, agents, events, dispatch, disk, clock, runDirectory } = deps
   const active = new Map<string, Active>()
   let stopping = false
-  let recentDurationMs: number | undefined
   const canResume = (agentId: string): boolean => agents.find(agentId)?.resume ?? false
   const live = (taskId: string) => active.get(taskId)?.control.live
   const { find, view, ...reading } = createRunReader({
@@ -95,7 +79,23 @@ export function createRuns(deps: RunsDeps): Runs & {
   const family = createFamily({ runs, active, now: () => clock.now() })
   const { reportToSession, onError } = deps
   const { tellEnd, ...inside } = createInside({ runs, active, find, view, clean: deps.clean, reportToSession, onError })
-  const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
+  const launcher = createLauncher({
+    runs,
+    events,
+    workspaces,
+    agents,
+    dispatch,
+    clock,
+    worker: deps.worker,
+    find,
+    tellEnd,
+    onError,
+  })
+
+  /** It is among those at work until its end is recorded. */
+  function launch(admitted: Admitted, control: Control, place: Place | Promise<Place>): Promise<RunRow> {
+    return launcher.launch(admitted, control, place).finally(() => active.delete(admitted.row.id))
+  }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
     const { wsId, body, idempotency, trigger = API_TRIGGER } = request
@@ -189,6 +189,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     const { running, queued, limit, queueLimit } = dispatch.counts()
     const full =
       body.whenBusy === 'queue' ? `; ${queued} of ${queueLimit} places in the queue are taken` : `, ${queued} queued`
+    const recentDurationMs = launcher.recentDurationMs()
     const seconds =
       recentDurationMs === undefined ? RETRY_AFTER_SECONDS.unknown : Math.ceil(recentDurationMs / limit / 1000)
     const retryAfterSeconds = Math.min(RETRY_AFTER_SECONDS.most, Math.max(RETRY_AFTER_SECONDS.least, seconds))
@@ -200,81 +201,6 @@ export function createRuns(deps: RunsDeps): Runs & {
       retryAfterSeconds,
       hint: `retry after ${retryAfterSeconds} s${body.whenBusy === 'queue' ? '' : ', or send whenBusy: "queue"'}`,
     })
-  }
-
-  /** From the queue or at once, through its work, to the row as it ended. */
-  async function launch(admitted: Admitted, control: Control, place: Place | Promise<Place>): Promise<RunRow> {
-    let { row } = admitted
-    let mine: Place | undefined
-    try {
-      if (place instanceof Promise) {
-        void events.append(row.id, [{ type: 'run.queued' }]).catch(() => undefined)
-        const canceled = onAbort(control.abort.signal)
-        mine = await Promise.race([place, canceled])
-        if (!mine) {
-          if (dispatch.leave(row.id)) return await endUnstarted(row, control)
-          mine = await place // it came in the same moment
-        }
-        if (control.abort.signal.aborted) return await endUnstarted(row, control)
-        row = await markRunning(row, control)
-      } else mine = place
-      const agent = agents.find(row.agent)
-      const workspace = await workspaces.get(row.wsId).catch(() => undefined)
-      if (!agent || !workspace) return await endUnstarted(row, control)
-      const ended = await deps.worker({ row, prompt: admitted.prompt, agent, workspace, control })
-      endedCounts[ended.status]++
-      void tellEnd(ended)
-      recentDurationMs = ((recentDurationMs ?? ended.durationMs ?? 0) + (ended.durationMs ?? 0)) / 2
-      return ended
-    } catch (error) {
-      deps.onError(`run ${row.id} could not be brought to its end; the next start will`, error)
-      throw error
-    } finally {
-      active.delete(row.id)
-      mine?.free()
-    }
-  }
-
-  async function markRunning(row: RunRow, control: Control): Promise<RunRow> {
-    const patch = { status: 'running' as const, startedAt: isoTime(clock.now()) }
-    for (;;) {
-      try {
-        return (await runs.update(row.id, patch, { status: 'queued' })) ?? row
-      } catch (error) {
-        if (control.giveUp.signal.aborted) throw error
-        await clock.sleep(500, control.giveUp.signal).catch(() => undefined)
-      }
-    }
-  }
-
-  /** A run that ends without having had a program: canceled in the queue, or its agent or workspace is gone. */
-  async function endUnstarted(row: RunRow, control: Control): Promise<RunRow> {
-    if (control.abort.signal.reason === 'server_stopped') return row // stays queued for the next server
-    const canceled = control.abort.signal.aborted
-    const patch: Partial<RunRow> = {
-      status: canceled ? 'canceled' : 'failed',
-      reason: canceled ? 'canceled_by_caller' : 'agent_not_found',
-      detail: canceled
-        ? 'canceled before it started'
-        : `agent "${row.agent}" or workspace ${row.wsId} is not there any more`,
-      finishedAt: isoTime(clock.now()),
-      outcome: 'no_report',
-      lastSeq: (await events.lastSeq(row.id)) + 1,
-    }
-    const ended = (await runs.update(row.id, patch, { status: row.status })) ?? (await find(row.id))
-    await events.append(row.id, [
-      {
-        type: TERMINAL_EVENT,
-        status: ended.status,
-        reason: ended.reason,
-        detail: ended.detail,
-        outcome: ended.outcome,
-      },
-    ])
-    await events.close(row.id)
-    endedCounts[ended.status]++
-    void tellEnd(ended)
-    return ended
   }
 
   async function wait(taskId: string, waitMs: number, signal?: AbortSignal): Promise<Run> {
@@ -343,10 +269,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       return await start({ wsId: row.wsId, body, ...(idempotency && { idempotency }) }, taskId)
     },
     capacity,
-    endedCounts() {
-      const { queued: _, running: __, ...ended } = endedCounts
-      return ended
-    },
+    endedCounts: launcher.endedCounts,
     activeIn: (wsId) => [...active.values()].filter((each) => each.wsId === wsId).length,
     isActive: (taskId) => active.has(taskId),
     async adopt(queued) {
@@ -396,13 +319,6 @@ function newControl(conversationId: string | null, { parentTaskId, parentSession
     parentId,
     note: undefined,
   }
-}
-
-function onAbort(signal: AbortSignal): Promise<undefined> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined)
-    else signal.addEventListener('abort', () => resolve(undefined), { once: true })
-  })
 }
 
 function notRecorded(detail: string, cause?: unknown): DomainError {
