@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
+import { knock, mint } from './channels.ts'
 import { startTestServer } from './harness.ts'
 import {
   confirmed,
@@ -208,6 +209,31 @@ test('an agent that has lost the conversation ends the session instead of beginn
     status: 'failed',
     reason: 'session_ended',
   })
+})
+
+test('a conversation that lost its first message, and heard another, is not begun again', async () => {
+  await using server = await startTestServer({ config: { maxSessions: 1 } })
+  const wsId = await server.workspace()
+  const session = await open(server, { wsId })
+  await inState(server, session.id, 'idle')
+  for (const pid of processesOf(session.id)) process.kill(pid, 'SIGKILL')
+  await inState(server, session.id, 'suspended')
+  const other = await open(server, { wsId })
+  const { token, grantId } = await mint(server, { sessionId: session.id })
+  const first = await knock(server, token, 'never delivered') // there is no place for it
+  expect(first.status).toBe(202)
+  await server.call('DELETE', `/api/channels/${grantId}`, undefined, { token: true })
+  await server.call('POST', `/api/sessions/${other.id}/end`, undefined, { token: true })
+  const heard = await send(server, session.id, 'remember me')
+  await confirmed(server, session.id, heard.body.deliveryId)
+  expect(await delivery(server, session.id, first.body.deliveryId)).toMatchObject({ status: 'failed' })
+
+  await inState(server, session.id, 'idle')
+  await rm(join(server.dataDir, 'demo-agent', 'conversations'), { recursive: true })
+  for (const pid of processesOf(session.id)) process.kill(pid, 'SIGKILL')
+  await inState(server, session.id, 'suspended')
+  await send(server, session.id, 'hello again')
+  expect(await inState(server, session.id, 'ended')).toMatchObject({ reason: 'not_resumable' })
 })
 
 test('at the limit of live sessions opening one is refused, and a resume waits for its turn', async () => {

@@ -228,10 +228,18 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   async function judge(error: unknown): Promise<Why | undefined> {
     if (!(error instanceof AgentRefused)) return error instanceof NotLive ? whyOf(error, row) : undefined
     if (error.kind !== 'unknown_conversation') return whyOf(error, row)
-    const [first] = await deliveries.list({ where: { sessionId: id }, order: 'oldest', limit: 1 })
-    if (first && first.deliveredAt !== null) return { reason: 'not_resumable', detail: error.message }
+    if (await hasHeard()) return { reason: 'not_resumable', detail: error.message }
     await save({ conversationId: null })
     return { reason: 'agent_exited', detail: 'its conversation was empty and is begun again' }
+  }
+
+  /** Whether anything was ever handed over. */
+  async function hasHeard(): Promise<boolean> {
+    if (row.turns > 0) return true
+    for (const status of ['confirmed', 'delivered', 'uncertain'] as const) {
+      if ((await deliveries.list({ where: { sessionId: id, status }, limit: 1 })).length > 0) return true
+    }
+    return false
   }
 
   async function onEvent(event: NewEvent): Promise<void> {
