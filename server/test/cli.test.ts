@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { findProgram } from '../src/process/program.ts'
-import { cli as startAndEnd, stable, startCli, terminal, type Ran } from './cli-process.ts'
+import { cli as startAndEnd, PROGRAM, stable, startCli, terminal, type Ran } from './cli-process.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
@@ -369,3 +369,18 @@ async function commandLines(): Promise<string> {
   const read = (pid: string): Promise<string> => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   return (await Promise.all(pids.filter((name) => /^\d+$/.test(name)).map(read))).join('\n')
 }
+
+test('a Node that is too old is told so, in words', async ({ skip }) => {
+  const places = (process.env['PATH'] ?? '').split(':').map((directory) => join(directory, 'node'))
+  for (const node of places) {
+    const { stdout: version } = await execa(node, ['--version'], { reject: false })
+    if (!/^v(18|20|21)\./.test(version ?? '')) continue
+    const ran = await execa(node, [PROGRAM, '--version'], { reject: false })
+    expect(ran).toMatchObject({ exitCode: 1, stdout: '' })
+    expect(ran.stderr).toMatch(
+      /^✗ old_node {2}postern needs Node 22\.23 or newer; this is v[\d.]+\n {2}npx postern .+$/,
+    )
+    return
+  }
+  skip('no older Node is on PATH')
+})
