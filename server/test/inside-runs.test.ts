@@ -87,6 +87,8 @@ describe('the token of a run', () => {
   test('L4: covers its own run and nothing of another, and no more than contract.md 8 lists', async () => {
     await using on = await server()
     const [wsId, otherWs] = [await on.workspace(), await on.workspace()]
+    const told = await done(on, wsId, 'echo the launch code', { agent: 'talk' })
+    expect(told.resumable).toBe(true)
     const other = await working(on, wsId)
     const own = await working(on, wsId)
     const { body: entry } = await on.call<InboxEntry>('POST', '/api/inbox', { title: 'x' }, { token: true })
@@ -94,6 +96,10 @@ describe('the token of a run', () => {
       expect((await own.call('GET', `/api/headless/${own.taskId}${path}`)).status).toBe(200)
     }
     expect((await own.call('GET', '/healthz')).status).toBe(200)
+    const inOwn = `/api/workspaces/${wsId}/headless`
+    const child = await own.call<Run>('POST', inOwn, { agent: 'talk', prompt: 'true', wait: true })
+    const further = await own.call<Run>('POST', inOwn, { agent: 'talk', prompt: 'true', resume: child.body.taskId })
+    expect([child.status, further.status]).toEqual([200, 202])
     const refused: [string, string, unknown?][] = [
       ['GET', `/api/headless/${other.taskId}`],
       ['GET', `/api/headless/${other.taskId}/events`],
@@ -108,6 +114,7 @@ describe('the token of a run', () => {
       ['GET', '/api/headless/headless_01K00000000000000000000001'],
       ['POST', `/api/workspaces/${otherWs}/headless`, { prompt: 'true' }],
       ['POST', '/api/workspaces/ws-nowhere/headless', { prompt: 'true' }],
+      ['POST', `/api/workspaces/${wsId}/headless`, { agent: 'talk', prompt: 'true', resume: told.taskId }],
       ['GET', '/api/headless'],
       ['GET', '/api/workspaces'],
       ['POST', '/api/workspaces', { tag: 'x' }],

@@ -459,7 +459,7 @@ export class Runs extends HeyApiClient {
     /**
      * Start a run
      *
-     * Accepts one headless execution of one prompt; it is on disk when this answers. `wait: true` (or `Prefer: wait=n`) answers 200 with the ended run; hanging up does not cancel it. With `Accept: text/event-stream` the run is committed and its events are streamed from seq 1. Run token: in its own workspace and those its `childWorkspaces` names.
+     * Accepts one headless execution of one prompt; it is on disk when this answers. `wait: true` (or `Prefer: wait=n`) answers 200 with the ended run; hanging up does not cancel it. With `Accept: text/event-stream` the run is committed and its events are streamed from seq 1. Run token: in its own workspace and those its `childWorkspaces` names; `resume` of runs it started.
      */
     public create<ThrowOnError extends boolean = false>(options: Options<RunsCreateData, ThrowOnError>): RequestResult<RunsCreateResponses, RunsCreateErrors, ThrowOnError> {
         return (options.client ?? this.client).post<RunsCreateResponses, RunsCreateErrors, ThrowOnError>({

@@ -20,7 +20,7 @@ export function promptContract(workspace: Workspace, url: string): string {
     {"prompt": "…", "agent": "${defaultAgent}", "timeoutMs": ${LIMITS.defaultTimeoutMs}}
 
 Repeat the request with the same key if you hear nothing: the work is not started twice. Inside a run of ours send
-\`Authorization: Bearer $POSTERN_TOKEN\` with every request, or use the command: postern run "…" -w ${id} --wait
+\`Authorization: Bearer $POSTERN_TOKEN\` with both requests, or use the command: postern run "…" -w ${id} --wait
 
 ## The prompt
 
@@ -39,8 +39,9 @@ reports/risk-alert.md and push it to the Inbox, titled by the position. If none 
 
 - Status: GET ${url}/api/headless/{taskId} with "Prefer: wait=60". Final are succeeded, failed, timed_out,
   canceled, interrupted; \`reason\` and \`detail\` say why it did not succeed. Exit code 0 is not an outcome.
-- The answer is in the Inbox, not on stdout: GET ${url}/api/inbox?wsId=${id} has the entries that
-  \`inboxIds\` of the run names, their documents at ${url}/api/inbox/{id}/documents/0.
+- \`result.text\` of the run has its last words. What is for people is in the Inbox, not on stdout: GET ${url}/api/inbox?wsId=${id} has the entries that
+  \`inboxIds\` of the run names, their documents at ${url}/api/inbox/{id}/documents/0 (not for the token of a run, which
+  reads the run it started and no Inbox: let that say, or write to a file, what you need of it).
 - \`outcome\` says whether there is one: \`reported\`; \`silent\`, nothing was worth a report; \`no_report\`, it said neither, and
   \`result.text\`, its last words, is all there is.
 - What it changed: GET ${url}/api/headless/{taskId}/diff.

@@ -19,7 +19,7 @@ export interface RunCaller extends ProcessIdentity {
  * - `started-run`: only of those it started
  * - `own-session`: of the session that holds the token
  * - `own-workspace`: of the workspace it works in
- * - `start`: of that workspace, and of those its `childWorkspaces` names
+ * - `start`: of that workspace, and of those its `childWorkspaces` names; of conversations, as `own-run`
  * - `inbox`: pushing, as itself
  */
 export type RunScope =
@@ -40,7 +40,7 @@ export const SCOPE_TEXT: Record<RunScope, string> = {
   'started-run': 'Run token: for runs it started.',
   'own-session': 'Run token: for its own session.',
   'own-workspace': 'Run token: for its own workspace.',
-  start: 'Run token: in its own workspace and those its `childWorkspaces` names.',
+  start: 'Run token: in its own workspace and those its `childWorkspaces` names; `resume` of runs it started.',
   inbox: 'Run token: as itself.',
 }
 

@@ -14,6 +14,7 @@ import {
   WorkspaceId,
 } from '../../model.ts'
 import { defined } from '../queries.ts'
+import { createScopeCheck } from '../run-scope.ts'
 import { operation, procedure, router } from '../trpc.ts'
 import { accepted, recorded, startedBy, START_ERRORS } from './starting.ts'
 
@@ -77,6 +78,9 @@ export const runProcedures = router({
     .input(CreateRun.extend({ id: WorkspaceId }))
     .output(Run)
     .mutation(async ({ ctx, input: { id, ...body } }) => {
+      // Who continues a conversation reads it.
+      if (typeof ctx.caller !== 'string' && body.resume !== undefined)
+        await createScopeCheck(ctx)(ctx.caller, 'own-run', { taskId: body.resume })
       const request = {
         wsId: id,
         body,
