@@ -9,6 +9,7 @@ import { createEventLog } from './events/event-log.ts'
 import { createRedactor, type Redactor } from './events/redactor.ts'
 import { INBOX_LOG } from './inbox/inbox.ts'
 import { openKeyRing } from './keys/keys.ts'
+import { createProcessTokens } from './keys/process-tokens.ts'
 import { openCgroups } from './process/cgroup.ts'
 import { mayGive, searchPath } from './process/environment.ts'
 import { writeLauncher } from './process/launcher.ts'
@@ -20,7 +21,6 @@ import { createGit } from './workspaces/git.ts'
 
 /** A run or session that says something; neither: the operator. */
 interface Speaker {
-  wsId: string | null
   taskId: string | null
   sessionId: string | null
 }
@@ -90,11 +90,15 @@ export async function openMachines(
     agentIds: () => agents.all().map(({ id }) => id),
     onTrouble: (message) => onTrouble(message),
   })
-  const redactorFor = async ({ wsId, taskId, sessionId }: Speaker): Promise<Redactor> => {
+  const processTokens = createProcessTokens()
+  /** Takes out what the speaker may know: what its credentials hold, and what it was given when it was started. */
+  const redactorFor = async ({ taskId, sessionId }: Speaker): Promise<Redactor> => {
     const session = sessionId === null ? undefined : await store.sessions.get(sessionId)
-    const agent = (session ?? (taskId === null ? undefined : await store.runs.get(taskId)))?.agent
-    const names = session?.credentials ?? (wsId === null ? undefined : await store.workspaces.get(wsId))?.credentials
-    return createRedactor(agent === undefined ? [] : await credentials.valuesFor(names ?? [], agent))
+    const run = taskId === null ? undefined : await store.runs.get(taskId)
+    const agent = (session ?? run)?.agent
+    const names = session?.credentials ?? (run && (await store.workspaces.get(run.wsId)))?.credentials
+    const now = agent === undefined ? [] : await credentials.valuesFor(names ?? [], agent)
+    return createRedactor([...now, ...processTokens.secretsOf(taskId ?? sessionId ?? '')])
   }
   const git = createGit({ environment, binDirectory })
   const dispatch = createDispatch(config)
@@ -110,6 +114,7 @@ export async function openMachines(
     locate,
     agents,
     credentials,
+    processTokens,
     redactorFor,
     git,
     dispatch,

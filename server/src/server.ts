@@ -9,7 +9,6 @@ import type { Config } from './config.ts'
 import { createHttp } from './http/app.ts'
 import { createInbox } from './inbox/inbox.ts'
 import { createIssues } from './issues/issues.ts'
-import { createProcessTokens } from './keys/process-tokens.ts'
 import type { Logger } from './log.ts'
 import { openMachines } from './machines.ts'
 import type { ChannelLimits } from './model/channels.ts'
@@ -93,7 +92,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const machines = await openMachines({ config, environment, clock, disk, onTrouble }, (each) => releases.push(each))
     const { store, keys, grants, events, processes, binDirectory, locate, agents, credentials, git, dispatch } =
       machines
-    const { redactorFor, directories } = machines
+    const { redactorFor, processTokens, directories } = machines
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
     const pushedBy = (taskId: string, since: string): Promise<string[]> => inbox.pushedBy({ taskId }, since)
     const inbox = createInbox({
@@ -104,7 +103,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       disk,
       clock,
       directory: directories.inbox,
-      clean: async (origin) => (await redactorFor(origin)).text,
+      cleanerFor: redactorFor,
       roots: async ({ wsId, taskId }) => {
         if (wsId === null) return []
         const own = taskId === null ? undefined : await realpath(directories.worktree(taskId)).catch(() => undefined)
@@ -120,7 +119,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     const recovered = await recoverRuns({
       countingOf: (agentId) => agents.find(agentId)?.headless?.usage,
-      redactorFor: ({ wsId, id }) => redactorFor({ wsId, taskId: id, sessionId: null }),
+      redactorFor: ({ id }) => redactorFor({ taskId: id, sessionId: null }),
       pushedBy,
       runs: store.runs,
       events,
@@ -157,7 +156,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     })
     let url = ''
     const turns = createTurns({ clock })
-    const processTokens = createProcessTokens()
     const environmentOf = ({ taskId, wsId, command, temporary, token, credentials: given = {} }: AgentProcess) =>
       agentEnvironment({
         server: environment,
@@ -207,7 +205,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       worker,
       runDirectory: directories.run,
       pushedBy,
-      clean: async ({ wsId, id }) => (await redactorFor({ wsId, taskId: id, sessionId: null })).text,
+      cleanerFor: redactorFor,
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
       onError: onTrouble,
     })

@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs'
 import { chmod, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Event, Run } from '../src/model.ts'
+import type { InboxEntry } from '../src/model/inbox.ts'
 import type { Session } from '../src/model/sessions.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { serve } from './server-process.ts'
@@ -135,6 +137,7 @@ async function leaking(given: { agents?: string[]; environment?: Record<string, 
     text: { command: [process.execPath, headless, 'text'] },
     events: { command: [process.execPath, headless, 'events'], output: 'jsonl' },
     live: { command: [process.execPath, live], acp: 'only' },
+    sh: { command: ['bash', '--norc', '-s'] },
   }
   const server = await startTestServer({
     config: { agents },
@@ -249,6 +252,49 @@ describe('what a run is given', () => {
     const changed = await server.call('PATCH', `/api/workspaces/${wsId}`, { credentials: [] }, { token: true })
     expect(changed.status).toBe(200)
     expect((await run(server, wsId, 'text')).reason).toBe('exit_nonzero')
+  })
+
+  test('C5: is taken out of what it pushes and declares also when the credential holds another value by then', async () => {
+    await using made = await leaking()
+    const { server, wsId } = made
+    const { path } = (await server.call<{ path: string }>('GET', `/api/workspaces/${wsId}`)).body
+    const script = `
+      post() { curl -s -H "Authorization: Bearer $POSTERN_TOKEN" -H 'Content-Type: application/json' -d "$2" "$POSTERN_URL$1"; }
+      echo "$EXAMPLE_API_KEY" > secret.md; touch ready; until [ -e go ]; do sleep 0.05; done
+      post /api/inbox "{\\"title\\":\\"t $EXAMPLE_API_KEY\\",\\"body\\":\\"$EXAMPLE_API_KEY\\",\\"documents\\":[\\"secret.md\\"]}"
+      post /api/headless/$POSTERN_RUN_ID/silent "{\\"why\\":\\"$EXAMPLE_API_KEY\\"}"`
+    const started = await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, { prompt: script, agent: 'sh' })
+    await eventually(() => existsSync(join(path, 'ready')))
+    const rotated = { name: 'model', variables: { EXAMPLE_API_KEY: 'quite-another-value' } }
+    await server.call('POST', '/api/credentials', rotated, { token: true })
+    await server.call('PATCH', `/api/workspaces/${wsId}`, { credentials: [] }, { token: true })
+    await writeFile(join(path, 'go'), '')
+    const headers = { prefer: 'wait=30' }
+    const ended = await server.call<Run>('GET', `/api/headless/${started.body.taskId}`, undefined, { headers })
+    expect(ended.body).toMatchObject({ status: 'succeeded', silentWhy: '[redacted]' })
+    const inbox = await server.call<{ entries: InboxEntry[] }>('GET', '/api/inbox')
+    const [entry] = inbox.body.entries
+    expect(entry).toMatchObject({ title: 't [redacted]', body: '[redacted]', documents: [{ sizeBytes: 11 }] })
+    const document = await server.call('GET', `/api/inbox/${entry?.id}/documents/0`)
+    expect(document.text).toBe('[redacted]\n')
+    expect(await filesWith(join(server.dataDir, 'inbox'), VALUE)).toEqual([])
+  })
+
+  test('C5: is taken out of what it asks of a run that it starts', async () => {
+    await using made = await leaking()
+    const { server, wsId } = made
+    const child = `{\\"agent\\":\\"sh\\",\\"wait\\":true,\\"prompt\\":\\"echo $EXAMPLE_API_KEY\\",\\"metadata\\":{\\"key\\":\\"$EXAMPLE_API_KEY\\"}}`
+    const script = `curl -s -H "Authorization: Bearer $POSTERN_TOKEN" -H 'Content-Type: application/json' -d "${child}" "$POSTERN_URL/api/workspaces/$POSTERN_WORKSPACE_ID/headless"`
+    const { body } = await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, {
+      prompt: script,
+      agent: 'sh',
+      wait: true,
+    })
+    const children = await server.call<{ tasks: Run[] }>('GET', `/api/headless/${body.taskId}/children`)
+    expect(children.body.tasks).toMatchObject([
+      { status: 'succeeded', prompt: 'echo [redacted]', metadata: { key: '[redacted]' } },
+    ])
+    expect(await filesWith(server.dataDir, VALUE)).toEqual([])
   })
 
   test('is sealed again and still given after the keys were rotated, and the old key dropped', async () => {

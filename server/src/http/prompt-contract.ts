@@ -20,7 +20,7 @@ export function promptContract(workspace: Workspace, url: string): string {
     {"prompt": "…", "agent": "${defaultAgent}", "timeoutMs": ${LIMITS.defaultTimeoutMs}}
 
 Repeat the request with the same key if you hear nothing: the work is not started twice. Inside a run of ours send
-\`Authorization: Bearer $POSTERN_TOKEN\` with both requests, or use the command: postern run "…" -w ${id} --wait
+\`Authorization: Bearer $POSTERN_TOKEN\` with every request, or use the command: postern run "…" -w ${id} --wait
 
 ## The prompt
 

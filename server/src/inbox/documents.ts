@@ -5,6 +5,12 @@ import { isAbsolute, join, relative, resolve, sep } from 'node:path'
 import { DomainError } from '../errors.ts'
 import { INBOX_LIMITS, type InboxDocument } from '../model/inbox.ts'
 
+/** Takes secrets out of what is kept. */
+export interface Cleaner {
+  text(text: string): string
+  bytes(bytes: Buffer): Buffer
+}
+
 /** A file of a workspace, read whole and known to lie in it. */
 export interface Snapshot {
   document: InboxDocument
@@ -12,13 +18,13 @@ export interface Snapshot {
 }
 
 /**
- * Reads a file as it is now, wherever its path leads, and only when that is inside the workspace (docs/security.md 7, S21).
+ * Reads a file as it is now, but for what is secret in it, wherever its path leads, and only when that is inside the workspace (docs/security.md 7, S21).
  * Checked on the open file, so that a link put there meanwhile is noticed.
  *
  * @param roots real directories it may lie in; a relative path is looked for in the first
  * @throws DomainError `document_not_usable`
  */
-export async function takeSnapshot(path: string, roots: string[]): Promise<Snapshot> {
+export async function takeSnapshot(path: string, roots: string[], clean: Cleaner): Promise<Snapshot> {
   const refuse = (why: string): DomainError =>
     new DomainError('document_not_usable', `${JSON.stringify(path.slice(0, 200))} ${why}`, {
       hint: 'name a file inside the workspace',
@@ -42,10 +48,11 @@ export async function takeSnapshot(path: string, roots: string[]): Promise<Snaps
     if (!(await isStillAt(file, real))) throw refuse(outside)
     if (found.size > INBOX_LIMITS.documentBytes)
       throw refuse(`has ${found.size} bytes; the limit is ${INBOX_LIMITS.documentBytes}`)
-    const bytes = await readUpTo(file, INBOX_LIMITS.documentBytes + 1)
-    if (bytes.length > INBOX_LIMITS.documentBytes)
+    const read = await readUpTo(file, INBOX_LIMITS.documentBytes + 1)
+    if (read.length > INBOX_LIMITS.documentBytes)
       throw refuse(`has more than ${INBOX_LIMITS.documentBytes} bytes, the limit`)
-    const name = relative(root, real).split(sep).join('/')
+    const bytes = clean.bytes(read)
+    const name = clean.text(relative(root, real).split(sep).join('/'))
     return { document: { name, sizeBytes: bytes.length, sha256: sha256(bytes) }, bytes }
   } finally {
     await file.close()

@@ -9,7 +9,7 @@ import { fingerprintOf, type Claim, type Claims } from '../store/claims.ts'
 import { replaceFile, syncDirectory, type Disk } from '../store/disk.ts'
 import { matches } from '../store/tables.ts'
 import type { Table } from '../store/table.ts'
-import { readSnapshot, snapshotName, takeSnapshot } from './documents.ts'
+import { readSnapshot, snapshotName, takeSnapshot, type Cleaner } from './documents.ts'
 import type { Inbox, InboxQuery } from './types.ts'
 
 /** Characters of a body kept in the row itself; a longer one lies in a file, so that rows stay small. */
@@ -41,8 +41,8 @@ export interface InboxDeps<Reply> {
   directory: string
   /** Real directories whose files an entry of this origin may carry. @throws DomainError `workspace_not_found` */
   roots(origin: InboxOrigin): Promise<string[]>
-  /** Takes out of a text what whoever pushes it was given in secret. */
-  clean(origin: InboxOrigin): Promise<(text: string) => string>
+  /** Takes out what whoever pushes was given in secret. */
+  cleanerFor(origin: InboxOrigin): Promise<Cleaner>
   /** Starts a run that continues the conversation of the run `resume`. */
   continueRun(reply: {
     wsId: string
@@ -77,8 +77,9 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
   async function store(id: string, input: PushInbox, origin: InboxOrigin): Promise<InboxRow> {
     const roots = input.documents ? await deps.roots(origin) : []
     const snapshots = []
-    for (const path of input.documents ?? []) snapshots.push(await takeSnapshot(path, roots))
-    const body = input.body ?? ''
+    const clean = await deps.cleanerFor(origin)
+    for (const path of input.documents ?? []) snapshots.push(await takeSnapshot(path, roots, clean))
+    const body = clean.text(input.body ?? '')
     const isLong = body.length > INLINE_CHARACTERS
     await keepFiles(id, [
       ...(isLong ? [{ name: BODY_FILE, bytes: Buffer.from(body) }] : []),
@@ -87,7 +88,7 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     return {
       id,
       ...origin,
-      title: input.title,
+      title: clean.text(input.title),
       body: isLong ? null : body,
       documents: snapshots.map(({ document }) => document),
       createdAt: isoTime(clock.now()),
@@ -121,9 +122,7 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     const known = claim?.recordId === undefined ? undefined : await table.get(claim.recordId)
     if (known) return { entry: await view({ ...known, readAt: null }), replayed: true }
     const id = claim?.recordId ?? newId('inb', clock)
-    const clean = await deps.clean(origin)
-    const body = input.body === undefined ? {} : { body: clean(input.body) }
-    const row = await store(id, { ...input, title: clean(input.title), ...body }, origin)
+    const row = await store(id, input, origin)
     let isMine: boolean
     try {
       await claim?.commit(id)

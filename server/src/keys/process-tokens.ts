@@ -16,9 +16,12 @@ export interface ProcessToken {
 }
 
 export interface ProcessTokens {
-  mint(process: ProcessIdentity): ProcessToken
+  /** @param secrets what the process is given beside its key */
+  mint(process: ProcessIdentity, secrets?: readonly string[]): ProcessToken
   /** Whose it is; undefined for anything but a token of a process that lives. */
   find(token: string): ProcessIdentity | undefined
+  /** What the living processes of a run or session were given, whatever their credentials hold by now. */
+  secretsOf(id: string): string[]
 }
 
 /**
@@ -26,15 +29,19 @@ export interface ProcessTokens {
  * key does. A digest is looked up, so that time says nothing about a token. Source: docs/security.md 2.1.
  */
 export function createProcessTokens(): ProcessTokens {
-  const known = new Map<string, ProcessIdentity>()
+  const known = new Map<string, { process: ProcessIdentity; secrets: readonly string[] }>()
   const digest = (token: string): string => createHash('sha256').update(token).digest('base64url')
   return {
-    mint(process) {
+    mint(process, secrets = []) {
       const token = newToken('pstn_run1_')
       const key = digest(token)
-      known.set(key, process)
+      known.set(key, { process, secrets })
       return { token, revoke: () => void known.delete(key) }
     },
-    find: (token) => (isTokenShaped('pstn_run1_', token) ? known.get(digest(token)) : undefined),
+    find: (token) => (isTokenShaped('pstn_run1_', token) ? known.get(digest(token))?.process : undefined),
+    secretsOf: (id) =>
+      [...known.values()].flatMap(({ process: { taskId, sessionId }, secrets }) =>
+        (taskId ?? sessionId) === id ? secrets : [],
+      ),
   }
 }

@@ -59,7 +59,10 @@ export interface AttendDeps {
     credentials: Record<string, string>
   }): Record<string, string>
   /** A key for one process, to be made void once that has ended. */
-  mintToken(process: { taskId: string; sessionId: null; wsId: string }): { token: string; revoke(): void }
+  mintToken(
+    process: { taskId: string; sessionId: null; wsId: string },
+    secrets: readonly string[],
+  ): { token: string; revoke(): void }
   runDirectory: (taskId: string) => string
   /** The agent printed a record that its decoder does not know. */
   onUnknownRecord(agentId: string): void
@@ -131,7 +134,7 @@ export function createAttendant(deps: AttendDeps) {
     let settling: AbortController | undefined
     let mismatch: string | undefined
     let logged = 0
-    const key = deps.mintToken({ taskId: row.id, sessionId: null, wsId: row.wsId })
+    const key = deps.mintToken({ taskId: row.id, sessionId: null, wsId: row.wsId }, Object.values(credentials))
     const supervised: Supervised = deps.processes.supervise({
       mark: row.id,
       program,

@@ -7,6 +7,12 @@ import type { Runs } from './types.ts'
 /** There is nobody to tell any more. */
 const GONE: ReadonlySet<ErrorCode> = new Set(['session_ended', 'session_not_found'])
 
+/** Takes out of what a run or session says what it was given in secret. */
+export type CleanerFor = (speaker: { taskId: string | null; sessionId: string | null }) => Promise<{
+  text(text: string): string
+  value<T>(value: T): T
+}>
+
 /** What a session is told of a run that it started; `once` names what is told only once. */
 export interface News {
   taskId: string
@@ -20,8 +26,7 @@ export function createInside(deps: {
   active: ReadonlyMap<string, Kin>
   find(taskId: string): Promise<RunRow>
   view(row: RunRow): Promise<Run>
-  /** Takes out of a text what the run was given in secret. */
-  clean(row: RunRow): Promise<(text: string) => string>
+  cleanerFor: CleanerFor
   /** Hands news from a run to the session that started it. Absent: there are no sessions. */
   reportToSession?: ((sessionId: string, news: News) => Promise<void>) | undefined
   onError(message: string, error: unknown): void
@@ -37,7 +42,8 @@ export function createInside(deps: {
 
   return {
     async silent(taskId, given) {
-      const why = (await deps.clean(await find(taskId)))(given)
+      await find(taskId)
+      const why = (await deps.cleanerFor({ taskId, sessionId: null })).text(given)
       const note = active.get(taskId)?.control.note
       if (!note) throw ended(taskId)
       const row = await runs.update(taskId, { silentWhy: why }, { status: 'running' })
@@ -64,7 +70,7 @@ export function createInside(deps: {
     async report(taskId, given) {
       const row = await find(taskId)
       const { parentTaskId, parentSessionId } = row.trigger
-      const message = (await deps.clean(row))(given)
+      const message = (await deps.cleanerFor({ taskId, sessionId: null })).text(given)
       if (parentTaskId !== null) {
         const note = active.get(parentTaskId)?.control.note
         if (!note) throw ended(parentTaskId)

@@ -12,7 +12,7 @@ import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
 import { createFamily } from './family.ts'
-import { createInside, type News } from './inside.ts'
+import { createInside, type CleanerFor, type News } from './inside.ts'
 import { createLauncher, type Admitted } from './launch.ts'
 import { createRunReader } from './reader.ts'
 import type { Runs, StartRun, Started } from './types.ts'
@@ -43,8 +43,7 @@ export interface RunsDeps {
   pushedBy(taskId: string, since: string): Promise<string[]>
   /** Hands news from a run to the session that started it. */
   reportToSession?: (sessionId: string, news: News) => Promise<void>
-  /** Takes out of a text what the run was given in secret. */
-  clean(row: RunRow): Promise<(text: string) => string>
+  cleanerFor: CleanerFor
   onError(message: string, error: unknown): void
 }
 
@@ -78,7 +77,15 @@ export function createRuns(deps: RunsDeps): Runs & {
   })
   const family = createFamily({ runs, active, now: () => clock.now() })
   const { reportToSession, onError } = deps
-  const { tellEnd, ...inside } = createInside({ runs, active, find, view, clean: deps.clean, reportToSession, onError })
+  const { tellEnd, ...inside } = createInside({
+    runs,
+    active,
+    find,
+    view,
+    cleanerFor: deps.cleanerFor,
+    reportToSession,
+    onError,
+  })
   const launcher = createLauncher({
     runs,
     events,
@@ -98,8 +105,9 @@ export function createRuns(deps: RunsDeps): Runs & {
   }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
-    const { wsId, body, idempotency, trigger = API_TRIGGER } = request
+    const { wsId, idempotency, trigger = API_TRIGGER } = request
     if (stopping) throw notRecorded('the server is stopping')
+    const body = await cleaned(request.body, trigger)
     const claim =
       idempotency &&
       claims.begin(
@@ -165,6 +173,13 @@ export function createRuns(deps: RunsDeps): Runs & {
     } finally {
       release()
     }
+  }
+
+  /** What an agent asks may hold what it was given in secret, and is kept and shown like all it says. */
+  async function cleaned(body: CreateRun, { parentTaskId, parentSessionId }: Trigger): Promise<CreateRun> {
+    if (parentTaskId === null && parentSessionId === undefined) return body
+    const { value } = await deps.cleanerFor({ taskId: parentTaskId, sessionId: parentSessionId ?? null })
+    return value(body)
   }
 
   /** The answer that the first request with the key got; of one that waited, the run as it ended. */

@@ -44,7 +44,10 @@ export interface LiveDeps {
   /** What the credentials of these names hold for an agent. @throws DomainError `credential_not_found` */
   openCredentials(names: string[], agentId: string): Promise<{ variables: Record<string, string>; values: string[] }>
   /** A key for one process, to be made void once that has ended. */
-  mintToken(process: { taskId: null; sessionId: string; wsId: string }): { token: string; revoke(): void }
+  mintToken(
+    process: { taskId: null; sessionId: string; wsId: string },
+    secrets: readonly string[],
+  ): { token: string; revoke(): void }
   temporaries: Temporaries
   turns: Turns
   sessionDirectory: (id: string) => string
@@ -128,7 +131,7 @@ export async function startLive(
   const temporary = await deps.temporaries.open()
   const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, abort.signal))
 
-  const key = deps.mintToken({ taskId: null, sessionId: row.id, wsId: row.wsId })
+  const key = deps.mintToken({ taskId: null, sessionId: row.id, wsId: row.wsId }, given.values)
   const masks = { stdout: redactor.stream(), stderr: redactor.stream() }
   const supervised = deps.processes.supervise({
     mark: row.id,
