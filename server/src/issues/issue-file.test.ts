@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { UpdateIssue } from '../model/issues.ts'
 import { appendComment, editIssue, newIssue, parseIssue, type ParsedIssue } from './issue-file.ts'
 
 const FILE = `---
@@ -200,6 +201,21 @@ describe('an edit', () => {
         text.isWellFormed() &&
         !/[\u2028\u2029\uFEFF]/.test(text),
     )
+  const COMMENT = '<!-- comment 2026-11-20T09:00:00.000Z ada -->'
+  /** What looks like the line before a comment, or would be one were it a line of its own. */
+  const nearly = fc.constantFrom(
+    '<!-- comment by ada -->',
+    '<!-- comment todo later -->',
+    '<!-- comment 2026-11-20 ada -->',
+    ` ${COMMENT}`,
+    `x\r${COMMENT}`,
+    `x\u2028${COMMENT}`,
+    `${COMMENT}\r`,
+  )
+  const body = fc
+    .array(fc.oneof(fc.string({ maxLength: 80 }), nearly), { minLength: 1, maxLength: 5 })
+    .map((lines) => lines.join('\n'))
+    .filter((text) => /\S/.test(text) && UpdateIssue.safeParse({ body: text }).success)
   const edit = fc.record(
     {
       title,
@@ -214,7 +230,7 @@ describe('an edit', () => {
         { kind: 'cron', cron: '*/5 * * * *', timezone: 'Asia/Kolkata' },
         { kind: 'cron', cron: '0 9 * * 1#2' },
       ),
-      body: fc.string({ maxLength: 200 }).filter((text) => !text.includes('<!--') && /\S/.test(text)),
+      body,
     },
     { requiredKeys: [] },
   )
@@ -224,6 +240,7 @@ describe('an edit', () => {
     '---\ntitle: >\n  a\n  b\nstatus: "todo" # x\nwhen:\n  kind: every\n  every: 1h # y\nzeta: { a: [1, 2] }\n# z\n---\nBody\n',
     '---\ntitle: x\n---',
     '---\n{ title: x, zeta: 1 }\n---\nBody\n',
+    `---\ntitle: x\n---\nBody\n<!-- comment by ada -->\nx\r${COMMENT}\n\n${COMMENT}\nHi.\n\n<!-- comment later on -->\n\n${COMMENT}\n`,
   ]
 
   test('any edits read back as made, and no unknown key, comment or order of keys is lost', () => {
@@ -240,6 +257,8 @@ describe('an edit', () => {
           if (key !== 'body') expect(data[key] ?? null).toEqual(value)
           else if (!String(value).endsWith('\r')) expect(read(text).body).toBe(value)
         }
+        const { comments } = read(file)
+        if (comments.length > 0) expect(read(text).comments).toEqual(comments)
         for (const key of Object.keys(was)) if (!(key in wanted)) expect(data[key]).toEqual(was[key])
         const order = Object.keys(data).filter((key) => key in was)
         expect(order).toEqual(
@@ -284,6 +303,11 @@ describe('comments', () => {
     const body = 'Read it.\n<!-- comment on this -->\n<!-- note -->'
     expect(read(`---\ntitle: x\n---\n${body}\n`)).toMatchObject({ body, comments: [] })
     expect(read(editIssue(`---\ntitle: x\n---\n${body}\n`, { body: 'New.' }))).toMatchObject({ body: 'New.' })
+    const commented = appendComment(`---\ntitle: x\n---\n${body}\n`, { at, author: 'ada', text: 'Skip it.' })
+    expect(read(editIssue(commented, { body: 'New.' }))).toMatchObject({
+      body: 'New.',
+      comments: [{ at, author: 'ada', text: 'Skip it.' }],
+    })
   })
 })
 

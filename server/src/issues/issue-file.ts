@@ -1,6 +1,6 @@
 import { isMap, isScalar, LineCounter, parseDocument, stringify, type Document, type Pair, type YAMLMap } from 'yaml'
 import { LIMITS } from '../model.ts'
-import { COMMENT_LINE, Frontmatter, type IssueComment } from '../model/issues.ts'
+import { commentLines, Frontmatter, type IssueComment } from '../model/issues.ts'
 import { checkWhen } from './schedule.ts'
 
 /**
@@ -161,30 +161,28 @@ const rangeOf = (node: unknown): [number, number, number] | undefined =>
   (node as { range?: [number, number, number] | null } | null)?.range ?? undefined
 
 function readBody(text: string): { body: string; comments: IssueComment[] } {
-  const comments: (IssueComment & { lines: string[] })[] = []
-  let body = ''
-  for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
-    const [, at, author] = COMMENT_LINE.exec(line.replace(/\r?\n$/, '')) ?? []
-    if (at !== undefined && author !== undefined) comments.push({ at, author, text: '', lines: [] })
-    else if (comments.length === 0) body += line
-    else comments.at(-1)?.lines.push(line)
-  }
+  const lines = commentLines(text)
+  let body = text.slice(0, lines[0]?.start)
   // Neither the end of the last line nor the empty line before a comment is part of what was said.
-  if (comments.length > 0) body = body.replace(/\r?\n$/, '')
+  if (lines.length > 0) body = body.replace(/\r?\n$/, '')
   body = body.replace(/\r?\n$/, '')
-  return { body, comments: comments.map(({ lines, ...comment }) => ({ ...comment, text: lines.join('').trim() })) }
+  const comments = lines.map(({ at, author, end }, i) => ({
+    at,
+    author,
+    text: text.slice(end, lines[i + 1]?.start).trim(),
+  }))
+  return { body, comments }
 }
 
 function setBody(text: string, body: string): string {
   const parts = split(text)
   if ('line' in parts) throw new Error(parts.message)
   const end = lineEnd(text)
-  const after = text.slice(parts.bodyStart)
-  const comment = /^<!-- comment \S+ \S+ -->[ \t]*\r?$/m.exec(after)
-  const first = comment && COMMENT_LINE.test(comment[0].replace(/\r$/, '')) ? comment.index : after.length
-  const whole = body === '' ? '' : body + end
   const head = text.slice(0, parts.bodyStart)
-  return (head.endsWith('\n') ? head : head + end) + whole + (first < after.length ? end : '') + after.slice(first)
+  const after = text.slice(parts.bodyStart)
+  const [first] = commentLines(after)
+  const comments = first ? end + after.slice(first.start) : ''
+  return (head.endsWith('\n') ? head : head + end) + (body === '' ? '' : body + end) + comments
 }
 
 const lineEnd = (text: string): string => (/\r\n/.test(text) ? '\r\n' : '\n')

@@ -238,8 +238,27 @@ export const IssueBoard = z
   .meta({ id: 'IssueBoard', description: 'Issues, and the files that could not be read as one.' })
 export type IssueBoard = z.infer<typeof IssueBoard>
 
-/** The line before each comment in the file: `<!-- comment <when> <author> -->`. The first of them ends the prompt. */
-export const COMMENT_LINE = /^<!-- comment (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) -->[ \t]*$/
+const COMMENT_LINE = /^<!-- comment (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) -->[ \t]*\r?\n?$/
+
+/** A line `<!-- comment <when> <author> -->`, below which a comment stands. */
+export interface CommentLine extends Pick<IssueComment, 'at' | 'author'> {
+  /** Where the line begins, and where the next one does. */
+  start: number
+  end: number
+}
+
+/** Where comments begin in what stands below the frontmatter; the first of them ends the prompt. A line ends with `\n`. */
+export function commentLines(text: string): CommentLine[] {
+  const found: CommentLine[] = []
+  let start = 0
+  for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
+    const end = start + line.length
+    const [, at, author] = COMMENT_LINE.exec(line) ?? []
+    if (at !== undefined && author !== undefined) found.push({ at, author, start, end })
+    start = end
+  }
+  return found
+}
 
 /** Text for a file: well-formed, without NUL, and without a line that would begin a comment. */
 const fileText = (limit: number, params: { code?: string } = {}) =>
@@ -252,9 +271,7 @@ const fileText = (limit: number, params: { code?: string } = {}) =>
     })
     .refine((text) => !text.includes('\0'), { error: 'must not contain NUL (U+0000)' })
     .refine((text) => text.isWellFormed(), { error: 'must not contain half of a surrogate pair' })
-    .refine((text) => !text.split(/\r?\n/).some((line) => COMMENT_LINE.test(line)), {
-      error: 'must not contain a line that begins a comment',
-    })
+    .refine((text) => commentLines(text).length === 0, { error: 'must not contain a line that begins a comment' })
 
 /** Whether it can be a prompt is looked at when it is to run. */
 const Body = fileText(LIMITS.promptUnits, { code: 'prompt_too_long' }).meta({
