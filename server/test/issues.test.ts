@@ -309,6 +309,25 @@ describe('an issue', () => {
     expect((await call('PATCH', '/brief', { title: 'x'.repeat(200), body: 'x'.repeat(16_000) })).status).toBe(200)
   })
 
+  test('whose keys an alias ties together is left to its author: 400, and the file stays', async () => {
+    const tied = FILE.replace('title: Brief', 'title: &t Brief\nagent: &a demo\nboth: [*t, *a]')
+    await write('tied', tied)
+    for (const [key, value] of [
+      ['title', 'Other'],
+      ['agent', null],
+    ] as const) {
+      expect((await call('PATCH', '/tied', { [key]: value })).body).toMatchObject({
+        status: 400,
+        code: 'validation_failed',
+        detail: expect.stringContaining('edit the file by hand') as string,
+        errors: [{ pointer: `/${key}` }],
+      })
+      expect(await read('tied')).toBe(tied)
+    }
+    expect((await call('PATCH', '/tied', { status: 'done' })).status).toBe(200)
+    expect(await read('tied')).toBe(tied.replace('status: todo', 'status: done'))
+  })
+
   test('is removed with its file, and is then not found', async () => {
     await write('brief', FILE)
     expect((await call<Issue>('DELETE', '/brief')).body).toMatchObject({ title: 'Brief' })

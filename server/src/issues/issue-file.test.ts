@@ -191,6 +191,28 @@ describe('an edit', () => {
     })
   })
 
+  test.each<[string, string, Record<string, unknown>]>([
+    ['a value that an alias repeats', 'title: &t x\nowner: *t\n', { title: 'y' }],
+    ['a value that an alias repeats, in braces', '{ title: &t x, owner: *t }\n', { title: 'y' }],
+    ['a key whose value an alias repeats', 'title: x\nagent: &a demo\nowner: *a\n', { agent: null }],
+    [
+      'a schedule that an alias repeats',
+      'title: x\nwhen: &w { kind: every, every: 1h }\nowner: *w\n',
+      { when: { kind: 'at', at: '2026-12-01T08:00:00Z' } },
+    ],
+  ])('that would change %s is refused', (_, yaml, change) => {
+    expect(() => editIssue(`---\n${yaml}---\nBody\n`, change)).toThrow(
+      expect.objectContaining({ code: 'validation_failed', message: expect.stringContaining('by hand') as string }),
+    )
+  })
+
+  test('of another key leaves an alias and its anchor', () => {
+    const text = '---\ntitle: &t x\nowner: *t\n---\nBody\n'
+    expect(editIssue(text, { status: 'done', body: 'New' })).toBe(
+      '---\ntitle: &t x\nowner: *t\nstatus: done\n---\nNew\n',
+    )
+  })
+
   const title = fc
     .string({ unit: 'grapheme', minLength: 1, maxLength: 60 })
     .filter(

@@ -1,4 +1,5 @@
 import { isMap, isScalar, LineCounter, parseDocument, stringify, type Document, type Pair, type YAMLMap } from 'yaml'
+import { DomainError } from '../errors.ts'
 import { LIMITS } from '../model.ts'
 import { commentLines, Frontmatter, type IssueComment } from '../model/issues.ts'
 import { checkWhen } from './schedule.ts'
@@ -87,7 +88,12 @@ const EXAMPLE: Record<string, string> = {
 /** Values to put into the frontmatter; null takes the key out, undefined leaves it. */
 export type Edit = { body?: string | undefined } & Record<string, unknown>
 
-/** The text with `edit` made. @param text one that `parseIssue` could read */
+/**
+ * The text with `edit` made.
+ *
+ * @param text one that `parseIssue` could read
+ * @throws DomainError `validation_failed` when a key cannot be changed by itself
+ */
 export function editIssue(text: string, edit: Edit): string {
   const { body, ...values } = edit
   let edited = text
@@ -193,8 +199,10 @@ function inline(value: unknown): string {
 }
 
 /**
- * Sets, replaces or removes one key by cutting its words out of the text. What cannot be cut (a frontmatter in braces, an
- * alias) is written anew by the library, which keeps keys, order and comments, but not every space.
+ * Sets, replaces or removes one key by cutting its words out of the text. What cannot be cut, such as a frontmatter in
+ * braces, is written anew by the library, which keeps keys, order and comments, but not every space.
+ *
+ * @throws DomainError `validation_failed` when either would change more than the key
  */
 function setKey(text: string, key: string, value: unknown): string {
   const parts = split(text)
@@ -204,14 +212,18 @@ function setKey(text: string, key: string, value: unknown): string {
   const wanted = { ...plain(document) }
   if (value === null) delete wanted[key]
   else wanted[key] = value
-  const cut = spliced(yaml, document, key, value, lineEnd(text))
-  const fits = cut !== undefined && isSame(cut, wanted)
-  if (!fits) {
-    if (value === null) document.delete(key)
-    else document.set(key, value)
+  for (const way of [spliced, rewritten]) {
+    try {
+      const changed = way({ yaml, document, key, value, end: lineEnd(text) })
+      if (changed !== undefined && isSame(changed, wanted)) {
+        return text.slice(0, parts.start) + changed + text.slice(parts.end)
+      }
+    } catch {
+      // The library throws for an alias whose anchor is gone.
+    }
   }
-  const changed = fits ? cut : document.toString({ lineWidth: 0 })
-  return text.slice(0, parts.start) + changed + text.slice(parts.end)
+  const message = `${key} cannot be changed by itself, for instance because an alias repeats it: edit the file by hand`
+  throw new DomainError('validation_failed', message, { errors: [{ pointer: `/${key}`, detail: message }] })
 }
 
 function isSame(yaml: string, wanted: Record<string, unknown>): boolean {
@@ -219,7 +231,23 @@ function isSame(yaml: string, wanted: Record<string, unknown>): boolean {
   return document.errors.length === 0 && stringify(plain(document)) === stringify(wanted)
 }
 
-function spliced(yaml: string, document: Document, key: string, value: unknown, end: string): string | undefined {
+interface KeyEdit {
+  yaml: string
+  /** What `yaml` says. */
+  document: Document
+  key: string
+  value: unknown
+  /** End of a line. */
+  end: string
+}
+
+function rewritten({ document, key, value }: KeyEdit): string {
+  if (value === null) document.delete(key)
+  else document.set(key, value)
+  return document.toString({ lineWidth: 0 })
+}
+
+function spliced({ yaml, document, key, value, end }: KeyEdit): string | undefined {
   const map = document.contents
   if (map !== null && (!isMap(map) || map.flow)) return undefined
   const pair = map === null ? undefined : pairOf(map, key)

@@ -95,7 +95,7 @@ export function createIssues(deps: IssuesDeps): Issues & {
         isIt(issue.when) && issue.status !== 'canceled' ? editIssue(text, { status: 'done' }) : text,
       )
     } catch (error) {
-      // Gone, or broken by now: then there is nothing to mark.
+      // Gone, broken by now, or for a hand alone to edit: then nothing is marked.
       if (!(error instanceof DomainError) || error.code === 'storage_unavailable') throw error
     }
   }
