@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
@@ -193,6 +193,24 @@ test('a server that stops suspends its sessions; the next input resumes the same
   expect((await send(server, id, 'still there?')).status).toBe(202)
   await eventually(async () => (await replies(server, id)).length === 2)
   expect(await get(server, id)).toMatchObject({ conversationId, reason: null })
+})
+
+test('a session is resumed with the arguments it was opened with, whatever the configuration says by then', async () => {
+  await using directory = await temporaryDirectory()
+  const agent = `${import.meta.dirname}/agents/starting-agent.mjs`
+  const config = (flag: string) => ({ agents: { own: { command: [process.execPath, agent, flag], acp: true } } })
+  let server = await startTestServer({ dataDir: directory.path, config: config('--sandbox') })
+  const { id } = await open(server, { agent: 'own' })
+  await inState(server, id, 'idle')
+  await server.stop()
+  server = await startTestServer({ dataDir: directory.path, config: config('--no-sandbox') })
+  const { body } = await send(server, id, 'hello')
+  await confirmed(server, id, body.deliveryId)
+  const [pid] = processesOf(id)
+  expect((await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0')).toContain('--sandbox')
+  const shown = await server.call('GET', `/api/sessions/${id}`)
+  expect(shown.body).not.toHaveProperty('launch')
+  await server.stop()
 })
 
 test('an agent that has lost the conversation ends the session instead of beginning a strange one', async () => {

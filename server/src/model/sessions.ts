@@ -86,6 +86,8 @@ export const SessionRow = Session.omit({ steerable: true, waiting: true, state: 
   cwd: z.string(),
   /** Names of the credentials it is given. */
   credentials: z.array(z.string()),
+  /** Program and arguments of an agent of `config.json`, as they stood there when it was opened. */
+  launch: z.object({ program: z.string(), args: z.array(z.string()) }).optional(),
   /** What its turns used on the last day that it had one. */
   spent: DaySpent.optional(),
 })

@@ -363,7 +363,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       return mailbox.size
     },
     async view() {
-      const { cwd: _, credentials: __, spent: ___, ...shown } = row
+      const { cwd: _, credentials: __, spent: ___, launch: ____, ...shown } = row
       const lastSeq = isLogOpen ? Math.max(row.lastSeq, await events.lastSeq(id)) : row.lastSeq
       const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
       return {

@@ -101,17 +101,22 @@ export async function startLive(
   const { clock, disk } = deps
   const { row, agent } = job
   if (!agent.live) throw new NotLive('agent_not_found', `"${agent.id}" cannot hold sessions`)
-  const programPath = agent.program === null ? null : ((await deps.findProgram(agent.program)) ?? null)
-  const program = await deps.findProgram(agent.live.program)
-  if (program === undefined || (agent.program !== null && programPath === null)) {
-    const missing = program === undefined ? agent.live.program : agent.program
+  const own = row.launch?.program ?? agent.program
+  const programPath = own === null ? null : ((await deps.findProgram(own)) ?? null)
+  const wanted = row.launch?.program ?? agent.live.program
+  const program = await deps.findProgram(wanted)
+  if (program === undefined || (own !== null && programPath === null)) {
+    const missing = program === undefined ? wanted : own
     const hint = (program === undefined ? agent.live.installHint : undefined) ?? agent.installHint
     throw new NotLive('agent_not_found', `"${missing}" is not on the server's PATH${hint ? `; ${hint}` : ''}`)
   }
-  const command = agent.live.compose(
-    { cwd: row.cwd, permissions: row.permissions, model: row.model },
-    { conversationId: row.conversationId, programPath },
-  )
+  const command = {
+    ...agent.live.compose(
+      { cwd: row.cwd, permissions: row.permissions, model: row.model },
+      { conversationId: row.conversationId, programPath },
+    ),
+    ...row.launch,
+  }
 
   const given = await credentialsOf(deps, row)
   const redactor = createRedactor(given.values)

@@ -1,7 +1,8 @@
+import type { Agent } from '../agents/agent.ts'
 import { chooseAgent } from '../agents/choose.ts'
 import { isoTime, newId } from '../clock.ts'
 import { DomainError } from '../errors.ts'
-import type { Event } from '../model.ts'
+import type { Event, PermissionLevel } from '../model.ts'
 import type { Budget } from '../model/budget.ts'
 import { LIMITS } from '../model.ts'
 import { asMessage } from '../model/message.ts'
@@ -70,7 +71,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
   async function view(row: SessionRow): Promise<Session> {
     const actor = actors.get(row.id)
     if (actor) return await actor.view()
-    const { cwd: _, credentials: __, spent: ___, ...shown } = row
+    const { cwd: _, credentials: __, spent: ___, launch: ____, ...shown } = row
     return { ...shown, steerable: false, waiting: 0 }
   }
   async function find(id: string): Promise<SessionRow> {
@@ -135,6 +136,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
           lastSeq: 0,
           cwd,
           credentials: workspace.credentials,
+          ...(agent.configured && { launch: launchOf(agent, workspace.permissions, body.model ?? null, cwd) }),
         }
         await claim?.commit(id)
         // The first message before the session: a crash between the two leaves a message to nobody, not a silent session.
@@ -330,6 +332,16 @@ export function createSessions(deps: SessionsDeps): Sessions & {
       over.abort()
     },
   }
+}
+
+function launchOf(
+  { live }: Agent,
+  permissions: PermissionLevel,
+  model: string | null,
+  cwd: string,
+): SessionRow['launch'] {
+  const command = live?.compose({ cwd, permissions, model }, { conversationId: null, programPath: null })
+  return command && { program: command.program, args: command.args }
 }
 
 const receiptOf = (row: DeliveryRow): Receipt => ({
