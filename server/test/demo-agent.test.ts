@@ -128,6 +128,12 @@ describe('every fault ends in the right word', () => {
       status: 'succeeded',
       usage: { inputTokens: 100, outputTokens: 20 },
     })
+    const deep = await run('/deep')
+    expect(deep).toMatchObject({
+      status: 'succeeded',
+      result: { text: expect.stringContaining('That was deep.') as string },
+    })
+    expect((await events(deep)).filter(({ type }) => type === 'log')).toHaveLength(1)
     const garbage = await run('/garbage')
     expect(garbage.status).toBe('succeeded')
     expect((await events(garbage)).filter(({ type }) => type === 'log').length).toBeGreaterThanOrEqual(7)

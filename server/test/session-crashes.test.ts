@@ -129,6 +129,38 @@ test('a message that kills its agent is tried twice, and does not keep the other
   ])
 })
 
+test('a line that nobody can deal with ends neither the turn nor the session', async () => {
+  await using server = await startTestServer({ config: faulty })
+  const { id } = await open(server, { agent: 'faulty', prompt: '/deep' })
+  await inState(server, id, 'idle')
+  expect(await replies(server, id)).toEqual([expect.stringContaining('That was deep.')])
+  const logs = (await events(server, id)).filter(({ type }) => type === 'log')
+  expect(logs).toEqual([
+    expect.objectContaining({ message: expect.stringMatching(/^{"type":"tool.started"/) as string }),
+  ])
+})
+
+test.each(['/close-output', '/close-input'])(
+  'an agent that does %s and stays is ended; what waits goes to the next one',
+  async (fault) => {
+    await using server = await startTestServer({ config: faulty })
+    const { id } = await open(server, { agent: 'faulty' })
+    await inState(server, id, 'idle')
+    const [deaf = 0] = processesOf(id)
+    await send(server, id, fault)
+    const { body: next } = await send(server, id, 'still here?')
+    await confirmed(server, id, next.deliveryId)
+    expect(processesOf(id)).not.toContain(deaf)
+    expect(await events(server, id)).toContainEqual(
+      expect.objectContaining({
+        state: 'suspended',
+        reason: 'agent_error',
+        detail: '"faulty" closed its input or output and stayed; it was ended',
+      }),
+    )
+  },
+)
+
 test('an agent that does not obey an interrupt is ended, and what waits goes to the next one', async () => {
   await using server = await startTestServer()
   const { id } = await open(server, { prompt: '/sleep 60' })

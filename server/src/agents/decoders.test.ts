@@ -184,6 +184,8 @@ test('a record that nobody knows is one log event with its type', () => {
       { type: 'log', code: 'unknown_record', message: 'a record of type "from_the_future"' },
     ])
     expect(decode('not JSON')).toEqual([{ type: 'log', message: 'not JSON' }])
+    const deep = `{"type":"deep","input":${'['.repeat(1_000)}${']'.repeat(1_000)}}`
+    expect(decode(deep)).toEqual([{ type: 'log', message: deep.slice(0, 500) }])
   }
   expect(decoder('claude')('{"type":"system","subtype":"new"}')).toMatchObject([
     { message: 'a record of type "system/new"' },

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { AgentEvent } from './agent.ts'
+import { parseJson } from './json.ts'
 
 /** Characters of a line that is not one of our words, kept in its `log` event. */
 const LOG_CHARACTERS = 500
@@ -68,10 +69,10 @@ const Line = z.discriminatedUnion('type', [
 /** One line as an event. Never throws: what is none of our words is one `log` event. */
 export function decodeEvents(line: string): AgentEvent[] {
   try {
-    const parsed = Line.safeParse(JSON.parse(line))
+    const parsed = Line.safeParse(parseJson(line))
     if (parsed.success) return [withoutUndefined(parsed.data)]
   } catch {
-    // not JSON
+    // no JSON, or too deep
   }
   return [{ type: 'log', message: line.slice(0, LOG_CHARACTERS) }]
 }

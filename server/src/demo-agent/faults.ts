@@ -101,6 +101,26 @@ export const FAULTS: Record<string, Command> = {
     stage.raw(Uint8Array.of(0xff, 0xfe, 0x00, 0x1b, 0x5b, 0x32, 0x4a, 0xc3, 0x0a))
     stage.say('That was garbage.\n')
   },
+  /** Prints a call of a tool, in words of a run and of a session, whose input is nested beyond all reason. */
+  async '/deep'(stage, argument) {
+    const levels = wholeNumber(argument, 60_000, 1_000_000)
+    const input = '['.repeat(levels) + ']'.repeat(levels)
+    const update = `{"sessionUpdate":"tool_call","toolCallId":"t","title":"deep","status":"in_progress","rawInput":${input}}`
+    const record = `"type":"tool.started","toolCallId":"t","name":"deep","input":${input}`
+    stage.raw(`{${record},"jsonrpc":"2.0","method":"session/update","params":{"update":${update}}}\n`)
+    stage.say('That was deep.\n')
+  },
+  /** Hears nothing any more, and stays. */
+  async '/close-input'(stage) {
+    closeSync(0)
+    setInterval(() => undefined, FOREVER_MS)
+    stage.say('I hear nothing.\n')
+  },
+  /** Closes its stdout and stays. */
+  async '/close-output'() {
+    closeSync(1)
+    await delay(FOREVER_MS)
+  },
   /** Dies on the spot. */
   async '/crash'() {
     process.kill(process.pid, 'SIGKILL')

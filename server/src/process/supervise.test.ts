@@ -74,10 +74,20 @@ describe('a supervised program', () => {
     await run.write('one\n')
     await eventually(() => run.output.stdout === 'got one\n')
     await run.write('two\n')
-    run.closeStdin()
+    run.close('canceled')
     expect(await run.ended).toMatchObject({ reason: 'exited', exitCode: 0, survivors: 0 })
     expect(run.output.stdout).toBe('got one\ngot two\nbye\n')
     await expect(run.write('three\n')).rejects.toThrow()
+  })
+
+  test('that closes its stdout and stays is ended, when it was to speak', async () => {
+    const run = bash('echo hello; exec >&-; sleep 60', { stdin: null, timeoutMs: null })
+    expect(await run.ended).toMatchObject({ reason: 'hung_up', survivors: 0 })
+    expect(run.output.stdout).toBe('hello\n')
+    const last = bash('exec >&-; exit 3', { stdin: null, timeoutMs: null })
+    expect(await last.ended).toMatchObject({ reason: 'exited', exitCode: 3 })
+    const busy = bash('exec >&-; sleep 1.5; exit 3')
+    expect(await busy.ended).toMatchObject({ reason: 'exited', exitCode: 3 })
   })
 
   test('that reads nothing and dies has not been handed what was written', async () => {

@@ -10,6 +10,8 @@ import type { EndReason, Exit, ProcessIdentity } from './types.ts'
 export const GRACE_MS = 10_000
 /** The same, when the server itself has to end. */
 export const SERVER_GRACE_MS = 4_000
+/** Milliseconds in which a program may end by itself once nothing more will be said to it, or by it. */
+const CLOSE_MS = 1_000
 /** Milliseconds that pipes may stay open once the program has exited. */
 export const DRAIN_MS = 2_000
 /** Bytes of stdout and stderr together after which a program is stopped. */
@@ -29,7 +31,7 @@ export interface SuperviseRequest {
   args: string[]
   cwd: string
   env: Record<string, string>
-  /** Written once `onStarted` has resolved, then stdin is closed; null: stdin stays open for `write`. */
+  /** Written once `onStarted` has resolved, then stdin is closed; null: stdin stays open for `write`, and stdout has to as well. */
   stdin: string | null
   /** null: it may stay for as long as it likes. */
   timeoutMs: number | null
@@ -53,8 +55,8 @@ export interface Supervised {
    * @throws Error when the program is gone, or was before everything was written
    */
   write(text: string): Promise<void>
-  /** Says that nothing more will be written: a program that waits for its next message ends by itself. */
-  closeStdin(): void
+  /** Closes stdin: a program that waits for its next message ends by itself. One that stays for a second is ended. */
+  close(reason: 'canceled' | 'hung_up'): void
 }
 
 /** Owner of every process of every run. */
@@ -105,6 +107,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     let killAt = Infinity
     let wake: (() => void) | undefined
     let pid: number | undefined
+    let hasExited = false
     const input = Promise.withResolvers<Writable>()
     input.promise.catch(() => undefined) // a program that never started: nobody may be writing
 
@@ -117,6 +120,11 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
     const onAbort = (): void => stop(request.signal.reason as EndReason)
     request.signal.addEventListener('abort', onAbort, { once: true })
     const after = (ms: number, work: () => void): void => void clock.sleep(ms, over.signal).then(work, () => undefined)
+
+    function close(why: EndReason): void {
+      void input.promise.then((stdin) => stdin.end()).catch(() => undefined)
+      after(CLOSE_MS, () => hasExited || stop(why))
+    }
 
     async function killWhenDue(): Promise<void> {
       while (!over.signal.aborted) {
@@ -182,10 +190,12 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
             await request.onOutput(name, chunk as Buffer)
           }
         } catch {
-          // destroyed after the drain
+          // destroyed after the drain, or nobody takes it any more
         }
       }
-      const pumps = Promise.all([pump('stdout', node.stdout), pump('stderr', node.stderr)])
+      const said = pump('stdout', node.stdout)
+      const pumps = Promise.all([said, pump('stderr', node.stderr)])
+      if (request.stdin === null) void said.then(() => close('hung_up'))
       node.stdin?.on('error', () => undefined) // it may be gone before it has read its prompt
 
       let failure: string | null = null
@@ -206,6 +216,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
       watchProcesses(cgroup)
 
       const [exitCode, exitSignal] = await exited
+      hasExited = true
       // Who ended by itself may have left something that still writes; who was ended has nothing more to say.
       if (reason === undefined) await atMost(DRAIN_MS, pumps)
       await prompt
@@ -271,7 +282,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
           stdin.write(text, (error) => (error ? reject(error) : resolve()))
         })
       },
-      closeStdin: () => void input.promise.then((stdin) => stdin.end()).catch(() => undefined),
+      close,
     }
   }
 

@@ -5,6 +5,7 @@ export type EndReason =
   | 'timed_out'
   | 'idle'
   | 'canceled'
+  | 'hung_up' // it closed its stdin or stdout and stayed: nobody can talk to it any more
   | 'server_stopped'
   | 'output_limit'
   | 'process_limit'

@@ -191,7 +191,12 @@ export function createAttendant(deps: AttendDeps) {
         ])
       }
       if (line.text.trim() === '') return
-      await heard((agent.headless?.decode(line.text) ?? []).flatMap((event) => words.push(event)))
+      try {
+        await heard((agent.headless?.decode(line.text) ?? []).flatMap((event) => words.push(event)))
+      } catch (error) {
+        // The top of a loop that must live: one line does not end a run.
+        await recorder.add([{ type: 'log', message: `a line could not be dealt with: ${(error as Error).message}` }])
+      }
     }
     async function heard(decoded: AgentEvent[]): Promise<void> {
       for (const event of decoded) {

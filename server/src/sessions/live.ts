@@ -16,8 +16,6 @@ import { connectDiscreetly } from './discreet.ts'
 
 /** Bytes of the end of stderr that explain a death. */
 const STDERR_BYTES = 2_048
-/** Milliseconds in which a program may end by itself once nothing more will be written to it. */
-const CLOSE_MS = 1_000
 
 export type LiveCommand = Omit<Command, 'stdin'>
 
@@ -129,7 +127,6 @@ export async function startLive(
   const stderr = createStreamOutput({ ...shared, stream: 'stderr' })
   const pipe = new TransformStream<Uint8Array, Uint8Array>()
   const toConnection = pipe.writable.getWriter()
-  toConnection.closed.catch(() => undefined)
   let lastActivityAt: string | null = null
   let room: Promise<void> = Promise.resolve()
   const abort = new AbortController()
@@ -165,7 +162,18 @@ export async function startLive(
       await toConnection.write(chunk).catch(() => undefined) // a connection that gave up: the program is drained all the same
     },
   })
-  const io = { output: pipe.readable, write: (text: string) => supervised.write(text) }
+  // A program that stays while its connection is gone would keep its session busy for good.
+  const hangUp = (): void => supervised.close('hung_up')
+  toConnection.closed.catch(hangUp)
+  const io = {
+    output: pipe.readable,
+    async write(text: string) {
+      await supervised.write(text).catch((error: unknown) => {
+        hangUp()
+        throw error
+      })
+    },
+  }
   const { live } = agent
   const { connection, flush } = connectDiscreetly((handlers) => live.connect(io, handlers), redactor, {
     onEvent: (event) => void (room = job.onEvent(event)),
@@ -190,10 +198,7 @@ export async function startLive(
       return lastActivityAt
     },
     ended: end(),
-    close() {
-      supervised.closeStdin()
-      void clock.sleep(CLOSE_MS).then(() => supervised.stop('canceled'))
-    },
+    close: () => supervised.close('canceled'),
     stop: (reason) => supervised.stop(reason),
   }
 }
@@ -213,6 +218,8 @@ function why(exit: Exit, agentId: string, stderr: string): { reason: SessionReas
   if (exit.reason === 'not_started')
     return { reason: 'agent_not_startable', detail: `"${agentId}" could not be started (${exit.error})` }
   if (exit.reason === 'server_stopped') return { reason: 'server_stopped', detail: 'the server was stopped' }
+  if (exit.reason === 'hung_up')
+    return { reason: 'agent_error', detail: `"${agentId}" closed its input or output and stayed; it was ended` }
   if (exit.reason === 'output_limit' || exit.reason === 'process_limit')
     return { reason: exit.reason, detail: `"${agentId}" went over the limit of its ${exit.reason.split('_')[0]}` }
   const how = exit.signal ? `by ${exit.signal}` : `with exit code ${exit.exitCode}`

@@ -1,6 +1,7 @@
 import type { AgentEvent } from '../agent.ts'
 import { isConversationId } from '../events-format.ts'
 import { failureKind } from '../failures.ts'
+import { parseJson } from '../json.ts'
 
 /** Characters of a line that cannot be read, kept in its `log` event. */
 const LOG_CHARACTERS = 500
@@ -101,12 +102,12 @@ export function timeOfSeconds(seconds: number | undefined): string | undefined {
 export function lineDecoder(decode: (record: Fields) => AgentEvent[] | undefined): (line: string) => AgentEvent[] {
   return (line) => {
     try {
-      const record: unknown = JSON.parse(line)
+      const record = parseJson(line)
       if (typeof record === 'object' && record !== null && !Array.isArray(record)) {
         return decode(record as Fields) ?? [unknown(record as Fields)]
       }
     } catch {
-      // not JSON
+      // no JSON, or too deep
     }
     return [{ type: 'log', message: line.slice(0, LOG_CHARACTERS) }]
   }

@@ -1,6 +1,7 @@
 import type { FailureKind } from '../event.ts'
 import { fields, items, number, text, type Fields } from '../decoders/record.ts'
 import { failureKind } from '../failures.ts'
+import { parseJson } from '../json.ts'
 
 /** Codes of ACP beyond those of JSON-RPC. */
 const AUTH_REQUIRED = -32000
@@ -50,7 +51,7 @@ export const isErrorText = (said: string): boolean => /^[^\n]{0,100}\bAPI Error:
 /** What an agent said instead of an answer, of which JSON keeps only its sentence. */
 export function readable(message: string): string {
   try {
-    const parsed = fields(JSON.parse(message))
+    const parsed = fields(parseJson(message))
     return text(fields(parsed['error'])['message']) ?? text(parsed['message']) ?? message
   } catch {
     return message.trim()

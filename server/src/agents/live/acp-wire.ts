@@ -1,7 +1,8 @@
 import { client, methods, type AnyMessage } from '@agentclientprotocol/sdk'
 import { fields, type Fields } from '../decoders/record.ts'
+import { parseJson } from '../json.ts'
 import { AgentGone, type LiveIo } from '../live.ts'
-import { readLines, tooLong } from './lines.ts'
+import { readLines } from './lines.ts'
 
 /** Characters of a line that is no message, kept in its `log` event. */
 const LOG_CHARACTERS = 500
@@ -72,7 +73,7 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
   function take(line: string): void {
     let parsed: unknown
     try {
-      parsed = JSON.parse(line)
+      parsed = parseJson(line)
     } catch {
       return handlers.onLog(line.slice(0, LOG_CHARACTERS))
     }
@@ -115,7 +116,7 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
     })
     .connect({ readable, writable })
 
-  readLines(io.output, take, (sizeBytes) => handlers.onLog(tooLong(sizeBytes))).then(
+  readLines(io.output, take, handlers.onLog).then(
     () => leave(new AgentGone('the agent has ended')),
     (error: unknown) => leave(new AgentGone('the output of the agent broke', { cause: error })),
   )

@@ -4,8 +4,9 @@ import { decodePi } from '../decoders/pi.ts'
 import { isConversationId } from '../events-format.ts'
 import { failureKind } from '../failures.ts'
 import { createReply } from '../fold.ts'
+import { parseJson } from '../json.ts'
 import { AgentGone, AgentRefused, type AgentConnection, type LiveHandlers, type LiveIo, type TurnEnd } from '../live.ts'
-import { readLines, tooLong } from './lines.ts'
+import { readLines } from './lines.ts'
 import { searchFor } from './search.ts'
 import { openTurn, type OpenTurn } from './turn.ts'
 
@@ -41,9 +42,9 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
     (error: unknown) => leave(new AgentGone('the output of the agent broke', { cause: error })),
   )
 
-  function skipped(sizeBytes: number): void {
+  function skipped(why: string): void {
     recalling?.resolve([])
-    handlers.onEvent({ type: 'log', message: tooLong(sizeBytes) })
+    handlers.onEvent({ type: 'log', message: why })
   }
 
   function leave(error: AgentGone): void {
@@ -79,7 +80,7 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
   function take(line: string): void {
     let record: Fields
     try {
-      record = fields(JSON.parse(line))
+      record = fields(parseJson(line))
     } catch {
       return handlers.onEvent({ type: 'log', message: line.slice(0, LOG_CHARACTERS) })
     }

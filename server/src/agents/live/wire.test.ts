@@ -213,22 +213,28 @@ test('one prompt at a time', async () => {
   await expect(turn.ended).rejects.toThrow('the agent has ended')
 })
 
-test('a line as long as the limit is read, a longer one is reported and skipped', async () => {
+test('a line as long as the limit is read; a longer one, and one that nobody can deal with, is reported and skipped', async () => {
   const lines: string[] = []
-  const tooLong: number[] = []
+  const skipped: string[] = []
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
   const reading = readLines(
     readable,
-    (line) => lines.push(line),
-    (sizeBytes) => tooLong.push(sizeBytes),
+    (line) => {
+      if (line === 'bad') throw new Error('no luck')
+      lines.push(line)
+    },
+    (why) => skipped.push(why),
     10,
   )
   const writer = writable.getWriter()
-  for (const piece of ['12345', '67890\n1234567', '8901\n\nä', 'ö\r\nlast']) await writer.write(Buffer.from(piece))
+  for (const piece of ['12345', '67890\n1234567', '8901\n\nä', 'ö\r\nbad\nlast']) await writer.write(Buffer.from(piece))
   await writer.close()
   await reading
   expect(lines).toEqual(['1234567890', 'äö', 'last'])
-  expect(tooLong).toEqual([11])
+  expect(skipped).toEqual([
+    'a line of 11 bytes was skipped; the limit is 10',
+    'a line of 3 bytes could not be dealt with: no luck',
+  ])
 })
 
 test('what an extension of pi wants confirmed is asked, what it wants typed is not answered', async () => {
