@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { CHANNEL_LIMITS } from '../src/model/channels.ts'
 import {
@@ -12,6 +13,7 @@ import {
   startWithSession,
 } from './channels.ts'
 import type { TestServer } from './harness.ts'
+import { createJumpingClock } from './jumping-clock.ts'
 import { memoryChannels, GOOD_TOKEN, startHttp } from './http-harness.ts'
 import { parseAnswer, rawConnection, rawJson, rawRequest, type RawAnswer } from './raw-http.ts'
 
@@ -129,6 +131,24 @@ describe('the body', () => {
     )
     await connection.closed
     expect(parseAnswer(connection.received()).status).toBe(408)
+  })
+
+  test('a body that came after the address had expired is refused as that, and stored nowhere', async () => {
+    const clock = createJumpingClock(Date.now())
+    await using made = await startWithSession({ clock })
+    const { server, sessionId } = made
+    const { token, grantId } = await mint(server, { sessionId, ttlSeconds: 60 })
+    const connection = await rawConnection(server.port)
+    connection.socket.write(
+      `POST /hook/${token} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nContent-Type: application/json\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"mess`,
+    )
+    await delay(200) // the token is looked at before the body is there
+    clock.pass(61_000)
+    connection.socket.write('age":"x"}')
+    await connection.closed
+    const answer = parseAnswer(connection.received())
+    expect([answer.status, answer.json?.['code']]).toEqual([403, 'forbidden'])
+    expect(await deliveriesOf(server, grantId)).toEqual([])
   })
 
   test('H11: a length beside chunks', async () => {

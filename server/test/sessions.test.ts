@@ -119,8 +119,11 @@ test('what an agent asks is answered by a person, and the first answer wins', as
   await using server = await startTestServer()
   const session = await open(server, { prompt: '/check', wsId: await server.workspace({ permissions: 'ask' }) })
   await inState(server, session.id, 'waiting')
-  const [request] = (await server.call<{ requests: PermissionRequest[] }>('GET', '/api/requests?status=pending')).body
-    .requests
+  const [request] = (
+    await server.call<{ requests: PermissionRequest[] }>('GET', '/api/requests?status=pending', undefined, {
+      token: true,
+    })
+  ).body.requests
   expect(request).toMatchObject({ sessionId: session.id, status: 'pending', agent: 'demo' })
   const path = `/api/requests/${request?.id ?? ''}/answer`
   expect((await server.call('POST', path, { answer: 'deny' })).status).toBe(401)
@@ -149,7 +152,9 @@ test('a workspace may answer for itself', async () => {
   const wsId = await server.workspace({ permissions: 'ask', onRequest: 'allow' })
   const session = await open(server, { wsId, prompt: '/write note.txt hello' })
   await eventually(async () => (await replies(server, session.id)).length === 1)
-  const { requests } = (await server.call<{ requests: PermissionRequest[] }>('GET', '/api/requests')).body
+  const { requests } = (
+    await server.call<{ requests: PermissionRequest[] }>('GET', '/api/requests', undefined, { token: true })
+  ).body
   expect(requests).toMatchObject([{ status: 'allowed', answeredBy: 'policy' }])
   expect((await events(server, session.id)).find(({ type }) => type === 'tool.ended')).toMatchObject({ isError: false })
 })

@@ -169,6 +169,8 @@ export function createChannels(deps: {
       try {
         const earlier = claim?.recordId === undefined ? undefined : await sessions.receipt(claim.recordId)
         if (earlier) return { receipt: earlier, replayed: true }
+        // Its body may have come slowly.
+        if (clock.now() >= grant.exp * 1_000) throw new DomainError('forbidden', 'the grant has expired')
         const { receipt } = await sessions.deliver({ sessionId, grantId, label, message, from, claim })
         grants.used(grant)
         return { receipt, replayed: false }

@@ -22,7 +22,7 @@ export const requestProcedures = router({
         {
           answers: { 200: { description: 'One page of permission requests.' } },
           errors: ['invalid_cursor'],
-          exempt: true,
+          exempt: false,
         },
       ),
     )
@@ -48,7 +48,7 @@ export const requestProcedures = router({
         {
           answers: { 200: { description: 'The request as it is now.' } },
           errors: ['request_not_found'],
-          exempt: true,
+          exempt: false,
           notFound: 'request_not_found',
         },
       ),
