@@ -6,6 +6,7 @@ import { TERMINAL_EVENT, type RunRow } from '../model.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import type { Control } from './attend.ts'
+import { insist } from './end.ts'
 import type { createWorker } from './work.ts'
 
 /** A candidate for work: everything that was decided when it was admitted. */
@@ -67,14 +68,8 @@ export function createLauncher(deps: {
 
   async function markRunning(row: RunRow, control: Control): Promise<RunRow> {
     const patch = { status: 'running' as const, startedAt: isoTime(clock.now()) }
-    for (;;) {
-      try {
-        return (await runs.update(row.id, patch, { status: 'queued' })) ?? row
-      } catch (error) {
-        if (control.giveUp.signal.aborted) throw error
-        await clock.sleep(500, control.giveUp.signal).catch(() => undefined)
-      }
-    }
+    const update = async () => (await runs.update(row.id, patch, { status: 'queued' })) ?? row
+    return await insist(clock, control.giveUp.signal, update)
   }
 
   /** A run that ends without having had a program: canceled in the queue, or its agent or workspace is gone. */

@@ -11,6 +11,7 @@ import type { Table } from '../store/table.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
 import type { RunGit } from './ports.ts'
+import { lastEventOf } from './end.ts'
 import { outcomeOf } from './nudge.ts'
 import { ownUsage } from './totals.ts'
 import { PATCH_FILE } from './changes.ts'
@@ -93,8 +94,7 @@ export async function recoverRuns(deps: {
     const lastSeq = await events.lastSeq(row.id)
     const [last] = lastSeq > 0 ? await events.read(row.id, lastSeq - 1, 1) : []
     if (last?.type !== TERMINAL_EVENT) {
-      const { status, reason, detail, exitCode, signal, outcome } = row
-      await events.append(row.id, [{ type: TERMINAL_EVENT, status, reason, detail, exitCode, signal, outcome }])
+      await events.append(row.id, [lastEventOf(row)])
       await events.close(row.id)
     }
   }

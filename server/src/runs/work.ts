@@ -3,11 +3,12 @@ import { createFold } from '../agents/fold.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import { TERMINAL_EVENT, type NewEvent, type RunRow, type Totals, type Usage, type Workspace } from '../model.ts'
+import type { NewEvent, RunRow, Totals, Usage, Workspace } from '../model.ts'
 import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
 import { beginChanges, type Changes } from './changes.ts'
+import { createEnding } from './end.ts'
 import { judge, type Verdict } from './outcome.ts'
 import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
 import type { RunGit } from './ports.ts'
@@ -21,8 +22,6 @@ import { keepText, REPLY_FILE } from './view.ts'
 
 /** Ends of a program that say nothing against its budget having ended it. */
 const BY_ITSELF: ReadonlySet<Exit['reason']> = new Set(['budget_exceeded', 'exited', 'settled', 'fatal'])
-/** Milliseconds before the end of a run that could not be written is tried again. */
-const RETRY_MS = 500
 
 export interface WorkerDeps extends AttendDeps {
   runs: Table<RunRow>
@@ -44,6 +43,7 @@ export function createWorker(
 ): (job: { row: RunRow; prompt: string; agent: Agent; workspace: Workspace; control: Control }) => Promise<RunRow> {
   const { runs, events, clock, disk, git } = deps
   const attend = createAttendant(deps)
+  const end = createEnding(deps)
 
   return async ({ row, prompt, agent, workspace, control }) => {
     const directory = deps.runDirectory(row.id)
@@ -144,7 +144,6 @@ export function createWorker(
       return { outcome: outcomeOf(inboxIds, silentWhy), inboxIds, silentWhy }
     }
 
-    /** Row first, whose guard decides who ends the run; then its last event; both until the disk takes them. */
     async function finish(ended: Verdict, gitState: RunRow['git']): Promise<RunRow> {
       await recorder.settle(control.giveUp.signal)
       const finishedAt = clock.now()
@@ -166,27 +165,7 @@ export function createWorker(
         conversationId: fold.state.conversationId,
         survivors: exit?.survivors ?? 0,
       })
-      const last: NewEvent = {
-        type: TERMINAL_EVENT,
-        status: ended.status,
-        reason: ended.reason,
-        detail: ended.detail,
-        exitCode: exit?.exitCode ?? null,
-        signal: exit?.signal ?? null,
-      }
-      for (;;) {
-        try {
-          const stored =
-            (await runs.update(row.id, await patch(), { status: 'running' })) ?? (await runs.get(row.id)) ?? row
-          await events.append(row.id, [{ ...last, outcome: stored.outcome }])
-          await events.close(row.id)
-          await deps.liveFiles.remove(row.id)
-          return stored
-        } catch (error) {
-          if (control.giveUp.signal.aborted) throw error // the next start ends it as `server_died`
-          await clock.sleep(RETRY_MS, control.giveUp.signal).catch(() => undefined)
-        }
-      }
+      return await end(row, patch, control.giveUp.signal)
     }
   }
 

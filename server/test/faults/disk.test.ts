@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { Run } from '../../src/model.ts'
+import type { EventPage, Run } from '../../src/model.ts'
 import { diskError, faultyDisk } from '../faulty-disk.ts'
 import { startTestServer } from '../harness.ts'
 import { checkInvariants, checkState, figures, newLedger } from '../invariants.ts'
@@ -180,6 +180,22 @@ test('F5: whichever file call fails, nothing acknowledged is lost and nothing re
   }
   figures('F5', figuresOf)
   expect(figuresOf.refused).toBeGreaterThan(0)
+})
+
+test('F5: a run ends once in its log, also when what comes after its last event fails', async () => {
+  const faulty = faultyDisk()
+  await using server = await startTestServer({ disk: faulty.disk, config: { agents } })
+  const wsId = await server.workspace()
+  let failures = 0
+  faulty.onCall = (name) => {
+    if (name === 'rm' && ++failures <= 4) throw diskError('EIO')
+    return undefined
+  }
+  const body = { agent: 'sh', prompt: 'true', wait: true }
+  const { taskId, lastSeq } = (await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, body)).body
+  expect(failures).toBeGreaterThan(4)
+  const { events } = (await server.call<EventPage>('GET', `/api/headless/${taskId}/events`)).body
+  expect(events.filter(({ type }) => type === 'run.ended').map(({ seq }) => seq)).toEqual([lastSeq])
 })
 
 test('F6, D4-D6, D12: a server refuses damaged state by name with exit 65, and leaves it as it is', async () => {

@@ -1,0 +1,52 @@
+import type { Clock } from '../clock.ts'
+import type { EventLog } from '../events/types.ts'
+import { TERMINAL_EVENT, type NewEvent, type RunRow } from '../model.ts'
+import type { LiveFiles } from '../store/live-files.ts'
+import type { Table } from '../store/table.ts'
+import type { LiveRun } from './types.ts'
+
+/** Milliseconds before what the disk did not take is tried again. */
+const RETRY_MS = 500
+
+/** Repeats one step until the disk takes it. @throws what the disk said, once the server cannot wait any longer */
+export async function insist<T>(clock: Clock, giveUp: AbortSignal, step: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await step()
+    } catch (error) {
+      if (giveUp.aborted) throw error
+      await clock.sleep(RETRY_MS, giveUp).catch(() => undefined)
+    }
+  }
+}
+
+/** The last event of the log of a run that has ended. */
+export const lastEventOf = ({ status, reason, detail, exitCode, signal, outcome }: RunRow): NewEvent => {
+  return { type: TERMINAL_EVENT, status, reason, detail, exitCode, signal, outcome }
+}
+
+/**
+ * Writes how a run ended: its row, whose guard decides who ends it, then its last event; each once, when the disk takes it.
+ *
+ * @throws what the disk said, once the server cannot wait any longer: the next start completes it
+ */
+export function createEnding(deps: {
+  runs: Table<RunRow>
+  events: EventLog
+  liveFiles: LiveFiles<LiveRun>
+  clock: Clock
+}) {
+  const { runs, events, liveFiles, clock } = deps
+
+  return async (row: RunRow, patch: () => Promise<Partial<RunRow>>, giveUp: AbortSignal): Promise<RunRow> => {
+    const step = <T>(work: () => Promise<T>): Promise<T> => insist(clock, giveUp, work)
+    const { id, status } = row
+    const ended = await step(
+      async () => (await runs.update(id, await patch(), { status })) ?? (await runs.get(id)) ?? row,
+    )
+    await step(() => events.append(id, [lastEventOf(ended)]))
+    await step(() => events.close(id))
+    await step(() => liveFiles.remove(id))
+    return ended
+  }
+}
