@@ -17,6 +17,7 @@ import { isFile } from './process/program.ts'
 import { openTemporaries } from './process/temporary.ts'
 import { createTurns } from './process/turns.ts'
 import { createLiveFiles } from './store/live-files.ts'
+import { createEnding } from './runs/end.ts'
 import { createProbe } from './runs/probe.ts'
 import { recoverRuns } from './runs/recovery.ts'
 import { createRequests } from './requests/requests.ts'
@@ -171,7 +172,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         },
         binDirectory,
       })
+    const endRun = createEnding({ runs: store.runs, events, liveFiles, clock })
     const worker = createWorker({
+      endRun,
       runs: store.runs,
       events,
       processes,
@@ -203,6 +206,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       disk,
       clock,
       worker,
+      endRun,
       runDirectory: directories.run,
       pushedBy,
       cleanerFor: redactorFor,

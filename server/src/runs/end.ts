@@ -25,8 +25,12 @@ export const lastEventOf = ({ status, reason, detail, exitCode, signal, outcome 
   return { type: TERMINAL_EVENT, status, reason, detail, exitCode, signal, outcome }
 }
 
+/** See `createEnding`. */
+export type EndRun = ReturnType<typeof createEnding>
+
 /**
  * Writes how a run ended: its row, whose guard decides who ends it, then its last event; each once, when the disk takes it.
+ * By its live file a start after a crash finds the log that is to be ended; a run that never had a program gets one for that.
  *
  * @throws what the disk said, once the server cannot wait any longer: the next start completes it
  */
@@ -38,9 +42,16 @@ export function createEnding(deps: {
 }) {
   const { runs, events, liveFiles, clock } = deps
 
-  return async (row: RunRow, patch: () => Promise<Partial<RunRow>>, giveUp: AbortSignal): Promise<RunRow> => {
+  return async (options: {
+    row: RunRow
+    patch: () => Promise<Partial<RunRow>>
+    hadProgram: boolean
+    giveUp: AbortSignal
+  }): Promise<RunRow> => {
+    const { row, patch, hadProgram, giveUp } = options
     const step = <T>(work: () => Promise<T>): Promise<T> => insist(clock, giveUp, work)
     const { id, status } = row
+    if (!hadProgram) await step(() => liveFiles.write(id, {}))
     const ended = await step(
       async () => (await runs.update(id, await patch(), { status })) ?? (await runs.get(id)) ?? row,
     )

@@ -2,11 +2,11 @@ import type { Agents } from '../agents/types.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import type { EventLog } from '../events/types.ts'
-import { TERMINAL_EVENT, type RunRow } from '../model.ts'
+import type { RunRow } from '../model.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import type { Control } from './attend.ts'
-import { insist } from './end.ts'
+import { insist, type EndRun } from './end.ts'
 import type { createWorker } from './work.ts'
 
 /** A candidate for work: everything that was decided when it was admitted. */
@@ -26,11 +26,11 @@ export function createLauncher(deps: {
   dispatch: Dispatch
   clock: Clock
   worker: ReturnType<typeof createWorker>
-  find(taskId: string): Promise<RunRow>
+  endRun: EndRun
   tellEnd(ended: RunRow): Promise<void>
   onError(message: string, error: unknown): void
 }) {
-  const { runs, events, workspaces, agents, dispatch, clock, worker, find, tellEnd, onError } = deps
+  const { runs, events, workspaces, agents, dispatch, clock, worker, endRun, tellEnd, onError } = deps
   const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
   let recentDurationMs: number | undefined
 
@@ -76,27 +76,18 @@ export function createLauncher(deps: {
   async function endUnstarted(row: RunRow, control: Control): Promise<RunRow> {
     if (control.abort.signal.reason === 'server_stopped') return row // stays queued for the next server
     const canceled = control.abort.signal.aborted
-    const patch: Partial<RunRow> = {
+    const finishedAt = isoTime(clock.now())
+    const patch = async (): Promise<Partial<RunRow>> => ({
       status: canceled ? 'canceled' : 'failed',
       reason: canceled ? 'canceled_by_caller' : 'agent_not_found',
       detail: canceled
         ? 'canceled before it started'
         : `agent "${row.agent}" or workspace ${row.wsId} is not there any more`,
-      finishedAt: isoTime(clock.now()),
+      finishedAt,
       outcome: 'no_report',
       lastSeq: (await events.lastSeq(row.id)) + 1,
-    }
-    const ended = (await runs.update(row.id, patch, { status: row.status })) ?? (await find(row.id))
-    await events.append(row.id, [
-      {
-        type: TERMINAL_EVENT,
-        status: ended.status,
-        reason: ended.reason,
-        detail: ended.detail,
-        outcome: ended.outcome,
-      },
-    ])
-    await events.close(row.id)
+    })
+    const ended = await endRun({ row, patch, hadProgram: false, giveUp: control.giveUp.signal })
     endedCounts[ended.status]++
     void tellEnd(ended)
     return ended

@@ -57,7 +57,8 @@ export async function recoverRuns(deps: {
 
   for (const row of running) {
     const file = left.get(row.id)
-    const filesChanged = file?.baseTree ? await saveDiff(row, file.directory, file.baseTree) : undefined
+    const filesChanged =
+      file?.directory && file.baseTree ? await saveDiff(row, file.directory, file.baseTree) : undefined
     const finishedAt = clock.now()
     const inboxIds = await deps.pushedBy(row.id, row.createdAt)
     await runs.update(

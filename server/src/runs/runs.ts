@@ -11,6 +11,7 @@ import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
+import type { EndRun } from './end.ts'
 import { createFamily } from './family.ts'
 import { createInside, type CleanerFor, type News } from './inside.ts'
 import { createLauncher, type Admitted } from './launch.ts'
@@ -38,6 +39,7 @@ export interface RunsDeps {
   disk: Disk
   clock: Clock
   worker: ReturnType<typeof createWorker>
+  endRun: EndRun
   runDirectory: (taskId: string) => string
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
@@ -94,7 +96,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     dispatch,
     clock,
     worker: deps.worker,
-    find,
+    endRun: deps.endRun,
     tellEnd,
     onError,
   })

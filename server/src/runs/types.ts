@@ -95,10 +95,10 @@ export interface Runs {
   stop(): Promise<void>
 }
 
-/** What is needed to end a run whose server died. */
+/** What is needed to end a run whose server died; empty: it had no program, and only its log is to be ended. */
 export interface LiveRun {
-  identity: ProcessIdentity
+  identity?: ProcessIdentity
   /** Where it worked, and the tree of files it began with, for the diff of what it left. */
-  directory: string
-  baseTree: string | null
+  directory?: string
+  baseTree?: string | null
 }

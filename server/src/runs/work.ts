@@ -8,7 +8,7 @@ import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
 import { beginChanges, type Changes } from './changes.ts'
-import { createEnding } from './end.ts'
+import type { EndRun } from './end.ts'
 import { judge, type Verdict } from './outcome.ts'
 import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
 import type { RunGit } from './ports.ts'
@@ -27,6 +27,7 @@ export interface WorkerDeps extends AttendDeps {
   runs: Table<RunRow>
   events: EventLog
   git: RunGit
+  endRun: EndRun
   /** The directory of a workspace, checked to be the registered one. */
   workspaceDirectory(wsId: string): Promise<string>
   worktreePath(taskId: string): string
@@ -43,7 +44,6 @@ export function createWorker(
 ): (job: { row: RunRow; prompt: string; agent: Agent; workspace: Workspace; control: Control }) => Promise<RunRow> {
   const { runs, events, clock, disk, git } = deps
   const attend = createAttendant(deps)
-  const end = createEnding(deps)
 
   return async ({ row, prompt, agent, workspace, control }) => {
     const directory = deps.runDirectory(row.id)
@@ -165,7 +165,7 @@ export function createWorker(
         conversationId: fold.state.conversationId,
         survivors: exit?.survivors ?? 0,
       })
-      return await end(row, patch, control.giveUp.signal)
+      return await deps.endRun({ row, patch, hadProgram: exit !== undefined, giveUp: control.giveUp.signal })
     }
   }
 

@@ -198,6 +198,36 @@ test('F5: a run ends once in its log, also when what comes after its last event 
   expect(events.filter(({ type }) => type === 'run.ended').map(({ seq }) => seq)).toEqual([lastSeq])
 })
 
+test('F5: a run canceled in the queue while the disk is full is canceled once there is room, and never runs', async () => {
+  await using directory = await temporaryDirectory()
+  const faulty = faultyDisk()
+  const options = { dataDir: directory.path, config: { agents, maxRuns: 1 } }
+  let taskId: string
+  {
+    await using server = await startTestServer({ ...options, disk: faulty.disk })
+    const wsId = await server.workspace()
+    const post = (prompt: string) =>
+      server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, { agent: 'sh', prompt, whenBusy: 'queue' })
+    await post('sleep 60')
+    ;({ taskId } = (await post('echo no')).body)
+    await eventually(async () => (await server.call<Run>('GET', `/api/headless/${taskId}`)).body.lastSeq === 1)
+    let failures = 0
+    faulty.onCall = (name) => {
+      if (name !== 'write' && name !== 'datasync') return undefined
+      failures++
+      throw diskError('ENOSPC')
+    }
+    const canceling = server.call<Run>('POST', `/api/headless/${taskId}/cancel`)
+    await eventually(() => failures > 1)
+    faulty.onCall = undefined
+    expect((await canceling).body).toMatchObject({ status: 'canceled', reason: 'canceled_by_caller' })
+  }
+  await using again = await startTestServer(options)
+  expect((await again.call<Run>('GET', `/api/headless/${taskId}`)).body.status).toBe('canceled')
+  const { events } = (await again.call<EventPage>('GET', `/api/headless/${taskId}/events`)).body
+  expect(events.map(({ type }) => type)).toEqual(['run.queued', 'run.ended'])
+})
+
 test('F6, D4-D6, D12: a server refuses damaged state by name with exit 65, and leaves it as it is', async () => {
   await using directory = await temporaryDirectory()
   const dataDir = directory.path

@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { FORBIDDEN } from '../../src/http/hook.ts'
+import type { EventPage, Run } from '../../src/model.ts'
 import type { Delivery, Receipt } from '../../src/model/sessions.ts'
 import {
   deliveriesOf,
@@ -195,4 +196,44 @@ test('F2, T19, I-5: dead at each moment of a revocation: once it was answered, n
   figures('F2 (revocation)', { moments: moments.length, ...states })
   expect(states['in force']).toBeGreaterThan(0)
   expect(states['revoked']).toBeGreaterThan(0)
+})
+
+test('F2: dead at each moment of a cancel in the queue: a run that is canceled has its end in its log', async () => {
+  await using directory = await temporaryDirectory()
+  const [original, copies] = [join(directory.path, 'original'), join(directory.path, 'copies')]
+  for (const path of [original, copies]) await mkdir(path, { mode: 0o700 })
+  const faulty = faultyDisk()
+  let moments: Moment[]
+  let taskId: string
+  {
+    await using server = await startTestServer({ disk: faulty.disk, dataDir: original, config: { maxRuns: 1 } })
+    const wsId = await server.workspace()
+    const post = (prompt: string) =>
+      server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, { prompt, whenBusy: 'queue' })
+    const working = await post('/sleep 60')
+    ;({ taskId } = (await post('/files')).body)
+    await eventually(async () => (await server.call<Run>('GET', `/api/headless/${taskId}`)).body.lastSeq === 1)
+    await eventually(
+      async () => (await server.call<Run>('GET', `/api/headless/${working.body.taskId}`)).body.lastActivityAt,
+    )
+    moments = await momentsOf(faulty, server, copies, async () => {
+      expect((await server.call<Run>('POST', `/api/headless/${taskId}/cancel`)).body.status).toBe('canceled')
+    })
+  }
+  const states: Record<string, number> = {}
+  for (const moment of moments) {
+    const where = `before ${moment.name} (${moment.dataDir.split('/').at(-1) ?? ''} of ${moments.length})`
+    await afterwards(moment, async (server) => {
+      const run = await eventually(async () => {
+        const { body } = await server.call<Run>('GET', `/api/headless/${taskId}`)
+        return body.finishedAt !== null && body
+      })
+      states[run.status] = (states[run.status] ?? 0) + 1
+      const { events } = (await server.call<EventPage>('GET', `/api/headless/${taskId}/events`)).body
+      expect([events.at(-1)?.type, events.at(-1)?.seq], where).toEqual(['run.ended', run.lastSeq])
+    })
+  }
+  figures('F2 (cancel)', { moments: moments.length, ...states })
+  expect(states['succeeded']).toBeGreaterThan(0)
+  expect(states['canceled']).toBeGreaterThan(1)
 })
