@@ -310,6 +310,22 @@ describe('capacity', () => {
     expect(events.map((event) => event.type)).toEqual(['run.queued', 'run.started', 'output.text', 'run.ended'])
   })
 
+  test('a run canceled as soon as it was queued has the seq of its last event', async () => {
+    await using on = await server({ maxRuns: 1 })
+    const wsId = await on.workspace()
+    await run(on, wsId, { prompt: 'sleep 30' })
+    const { taskId } = (await run(on, wsId, { prompt: 'true', whenBusy: 'queue' })).body
+    const { lastSeq } = (await on.call<Run>('POST', `/api/headless/${taskId}/cancel`)).body
+    const { events } = (await on.call<{ events: Event[] }>('GET', `/api/headless/${taskId}/events`)).body
+    expect(events.map(({ seq, type }) => [seq, type])).toEqual([
+      [1, 'run.queued'],
+      [2, 'run.ended'],
+    ])
+    expect(lastSeq).toBe(2)
+    const accept = { headers: { accept: 'text/event-stream' } }
+    expect((await on.call('GET', `/api/headless/${taskId}/events?after=1`, undefined, accept)).text).toContain('id: 2')
+  })
+
   test('a workspace with a limit of its own does not hold up the others', async () => {
     await using on = await server({ maxRuns: 4 })
     const narrow = await on.workspace({ maxRuns: 1 })

@@ -40,7 +40,7 @@ export function createLauncher(deps: {
     let mine: Place | undefined
     try {
       if (place instanceof Promise) {
-        void events.append(row.id, [{ type: 'run.queued' }]).catch(() => undefined)
+        await events.append(row.id, [{ type: 'run.queued' }]).catch(() => undefined)
         const canceled = onAbort(control.abort.signal)
         mine = await Promise.race([place, canceled])
         if (!mine) {
