@@ -946,7 +946,7 @@ export type PermissionRequest = {
      */
     kind: string | null;
     /**
-     * What the tool would be given, where the agent says it.
+     * What the tool would be given, where the agent says it; of a long one, both ends of its JSON, as a text that says how much was cut.
      */
     input?: unknown;
     options: Array<{

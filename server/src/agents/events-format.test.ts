@@ -27,6 +27,7 @@ test('what is none of our words, or ours with wrong fields, is one log event of 
     '{"type":"usage","inputTokens":1.5}',
     '{"type":"agent.message"}',
     '[1]',
+    `{"type":"agent.waiting","resetsAt":"2026-01-01T00:00:00.${'0'.repeat(1_000)}Z"}`,
     `{"type":"tool.started","toolCallId":"1","name":"x","input":${'['.repeat(60_000)}${']'.repeat(60_000)}}`,
     'null',
     '{"type":"agent.message","text":',

@@ -5,6 +5,9 @@ import { parseJson } from './json.ts'
 /** Characters of a line that is not one of our words, kept in its `log` event. */
 const LOG_CHARACTERS = 500
 
+/** Characters of a time: it may have any number of decimals. */
+const TIME_CHARACTERS = 64
+
 /** Becomes an argument of the program that resumes: never an option, never several words. */
 const conversationId = z.string().regex(/^[^\s\p{C}-][^\s\p{C}]{0,199}$/u)
 /** True for an id of a conversation that can safely be an argument. */
@@ -52,7 +55,7 @@ const Line = z.discriminatedUnion('type', [
     delayMs: z.number().optional(),
     status: z.int().optional(),
     message: z.string().optional(),
-    resetsAt: z.iso.datetime({ offset: true }).optional(),
+    resetsAt: z.iso.datetime({ offset: true }).max(TIME_CHARACTERS).optional(),
   }),
   z.object({ type: z.literal('permission.denied'), name: z.string(), message: z.string().optional() }),
   z.object({

@@ -59,12 +59,15 @@ export class AgentGone extends Error {
   override readonly name = 'AgentGone'
 }
 
+/** Characters of a refusal that are kept: it becomes part of a record. */
+const REFUSAL_CHARACTERS = 2_000
+
 /** The agent answered an `open`, a `steer` or a `cancel` with an error. */
 export class AgentRefused extends Error {
   override readonly name = 'AgentRefused'
   readonly kind: FailureKind | 'unknown_conversation'
   constructor(kind: FailureKind | 'unknown_conversation', message: string, options?: ErrorOptions) {
-    super(message, options)
+    super(message.slice(0, REFUSAL_CHARACTERS), options)
     this.kind = kind
   }
 }

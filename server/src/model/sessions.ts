@@ -23,6 +23,18 @@ export const SESSION_LIMITS = {
   bufferedBytes: 1_048_576,
 } as const
 
+/** UTF-16 units, and a count, of what a record keeps of an agent's question: the agent alone decides how much it says. */
+export const REQUEST_LIMITS = {
+  titleUnits: 1_000,
+  kindUnits: 100,
+  toolCallIdUnits: 256,
+  /** Of the input as JSON; of a longer one, as much of both ends. */
+  inputUnits: 8_000,
+  options: 20,
+  optionIdUnits: 256,
+  optionNameUnits: 200,
+} as const
+
 export const SessionState = z.enum(['starting', 'idle', 'busy', 'waiting', 'suspended', 'ended']).meta({
   id: 'SessionState',
   description:
@@ -220,7 +232,10 @@ export const PermissionRequest = z
       .string()
       .nullable()
       .meta({ description: 'Kind of tool, such as `edit` or `execute`, where the agent says it.' }),
-    input: z.unknown().optional().meta({ description: 'What the tool would be given, where the agent says it.' }),
+    input: z.unknown().optional().meta({
+      description:
+        'What the tool would be given, where the agent says it; of a long one, both ends of its JSON, as a text that says how much was cut.',
+    }),
     options: z.array(PermissionOption),
     answer: z.string().nullable().meta({ description: 'Id of the option that was chosen.' }),
     answeredBy: z.enum(['caller', 'policy', 'deadline']).nullable(),
@@ -235,7 +250,12 @@ export type PermissionRequest = z.infer<typeof PermissionRequest>
 export const AnswerRequest = z
   .strictObject({
     answer: z.enum(['allow', 'deny']),
-    optionId: z.string().min(1).max(256).meta({ description: 'One of the offered options; default: once.' }).optional(),
+    optionId: z
+      .string()
+      .min(1)
+      .max(REQUEST_LIMITS.optionIdUnits)
+      .meta({ description: 'One of the offered options; default: once.' })
+      .optional(),
   })
   .meta({ id: 'AnswerRequest' })
 export type AnswerRequest = z.infer<typeof AnswerRequest>

@@ -40,6 +40,31 @@ async function open(options: { disk?: Disk; deadlineMs?: number } = {}) {
   }
 }
 
+test('of a question without measure a record of measure is kept', async () => {
+  await using opened = await open()
+  const { request } = await opened.requests.ask(
+    {
+      ...asked,
+      title: 't'.repeat(1_000_000),
+      kind: 'k'.repeat(1_000_000),
+      toolCallId: 'c'.repeat(1_000_000),
+      input: { command: `begin${'x'.repeat(14 * 1024 * 1024)}end` },
+      options: [
+        option('i'.repeat(1_000), 'allow_once'),
+        { ...option('once', 'allow_once'), name: 'n'.repeat(1_000_000) },
+        ...Array.from({ length: 10_000 }, (_, i) => option(`more-${i}`, 'reject_once')),
+      ],
+    },
+    never,
+  )
+  expect(JSON.stringify(request).length).toBeLessThan(15_000)
+  expect(request.input).toMatch(/^{"command":"begin.*\n\[\d+ characters cut\]\n.*end"}$/)
+  expect(request.options[0]).toMatchObject({ id: 'once' })
+  expect(await opened.requests.answer(request.id, { answer: 'allow' })).toMatchObject({ answer: 'once' })
+  const short = { command: 'ls' }
+  expect((await opened.requests.ask({ ...asked, input: short }, never)).request.input).toEqual(short)
+})
+
 test('what nobody answers is denied at the deadline, with the way to deny that the agent offers', async () => {
   await using opened = await open({ deadlineMs: 50 })
   const { request, answered } = await opened.requests.ask(asked, never)

@@ -1,7 +1,7 @@
 import { isoTime, newId, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { LIMITS } from '../model.ts'
-import type { AnswerRequest, PermissionOption, PermissionRequest } from '../model/sessions.ts'
+import { REQUEST_LIMITS, type AnswerRequest, type PermissionOption, type PermissionRequest } from '../model/sessions.ts'
 import { decodeCursor, encodeCursor } from '../store/cursor.ts'
 import type { Table } from '../store/table.ts'
 
@@ -35,7 +35,7 @@ export interface RequestQuery {
 /** Agents ask; a person, the workspace's policy or the deadline answers. The first answer wins. */
 export interface Requests {
   /**
-   * Records what is asked. Aborting the signal cancels it: the turn is over.
+   * Records what is asked, within `REQUEST_LIMITS`. Aborting the signal cancels it: the turn is over.
    *
    * @throws DomainError `storage_unavailable`: nobody will be asked
    */
@@ -78,7 +78,8 @@ export function createRequests(deps: {
   }
 
   return {
-    async ask({ policy, ...asked }, signal) {
+    async ask({ policy, ...whole }, signal) {
+      const asked = bounded(whole)
       const now = clock.now()
       const request: PermissionRequest = {
         id: newId('perm', clock),
@@ -155,6 +156,33 @@ export function createRequests(deps: {
         await decide(id, 'canceled', null, null)
     },
   }
+}
+
+/** What is kept of a question. An option with an id too long to be named in an answer is not offered. */
+function bounded<T extends Omit<NewRequest, 'policy'>>(asked: T): T {
+  const { titleUnits, kindUnits, toolCallIdUnits, options, optionIdUnits, optionNameUnits } = REQUEST_LIMITS
+  return {
+    ...asked,
+    title: beginning(asked.title, titleUnits),
+    kind: asked.kind && beginning(asked.kind, kindUnits),
+    toolCallId: asked.toolCallId && beginning(asked.toolCallId, toolCallIdUnits),
+    ...(asked.input !== undefined && { input: shortened(asked.input) }),
+    options: asked.options
+      .filter(({ id }) => id.length <= optionIdUnits)
+      .slice(0, options)
+      .map((option) => ({ ...option, name: beginning(option.name, optionNameUnits) })),
+  }
+}
+
+const beginning = (text: string, units: number): string => text.slice(0, units).toWellFormed()
+
+/** The input as it is; of a long one, both ends of its JSON. */
+function shortened(input: unknown): unknown {
+  const whole = JSON.stringify(input)
+  const cut = whole.length - REQUEST_LIMITS.inputUnits
+  if (cut <= 0) return input
+  const half = REQUEST_LIMITS.inputUnits / 2
+  return `${whole.slice(0, half)}\n[${cut} characters cut]\n${whole.slice(-half)}`.toWellFormed()
 }
 
 const allows = ({ kind }: PermissionOption): boolean => kind === 'allow_once' || kind === 'allow_always'

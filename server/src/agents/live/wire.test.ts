@@ -179,6 +179,8 @@ test('an agent that resumes is not asked to load', async () => {
   await expect(acp({ initialize: { protocolVersion: 1 } }, { conversationId: 's-old' })).rejects.toMatchObject({
     kind: 'unknown_conversation',
   })
+  const endless = acp({ initialize: { protocolVersion: 'x'.repeat(1_000_000) } })
+  expect(await endless.catch((error: Error) => error.message.length)).toBe(2_000)
   await expect(acp({ initialize: { protocolVersion: 2 } }, { conversationId: 's-old' })).rejects.toThrow('version 2')
 })
 
