@@ -531,6 +531,20 @@ describe('runs that start runs', () => {
     expect(body.capacity).toMatchObject({ running: 0, queued: 0 })
   })
 
+  test('a cancel reaches what a run started that has ended since', async () => {
+    await using on = await server()
+    const wsId = await on.workspace()
+    const { body: parent } = await start(on, wsId, `${starting(wsId, starting(wsId, 'sleep 60'))} sleep 60`)
+    const grandchild = await eventually(async () => {
+      const [child] = await childrenOf(on, parent.taskId)
+      return child?.status === 'succeeded' && (await childrenOf(on, child.taskId))[0]
+    })
+    expect(grandchild.status).toBe('running')
+    await on.call('POST', `/api/headless/${parent.taskId}/cancel`)
+    expect((await show(on, grandchild.taskId)).status).toBe('canceled')
+    expect(census().get(grandchild.taskId)).toBeUndefined()
+  })
+
   test('stand at most four levels below the first', async () => {
     await using on = await server()
     const wsId = await on.workspace()

@@ -34,8 +34,8 @@ export interface Control {
   live: { lastActivityAt: string | null }
   /** Its conversation, once known: one run at a time may continue it. */
   conversationId: string | null
-  /** The run or session that started it, whose cancel is its own. */
-  parentId: string | null
+  /** The runs above it and the session above those, whose cancel is its own. */
+  readonly ancestors: readonly string[]
   /** Adds to its log; resolves when that is on disk. Undefined while the run has no program, or has ended. */
   note: ((event: NewEvent) => Promise<void>) | undefined
 }

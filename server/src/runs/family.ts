@@ -18,11 +18,17 @@ export function createFamily(deps: { runs: Table<RunRow>; active: ReadonlyMap<st
 
   return {
     /**
+     * The runs above one with this trigger, from its parent on, and the session that started the first of them.
+     *
      * @throws DomainError `nested_too_deep` when the run would stand deeper below the first than `LIMITS.runDepth`
      */
-    async checkDepth(trigger: Trigger): Promise<void> {
-      let depth = 1
-      for (let id = trigger.parentTaskId; id !== null; depth++) {
+    async ancestors(trigger: Trigger): Promise<string[]> {
+      const above: string[] = []
+      let started: Trigger | undefined = trigger
+      for (let depth = 1; started; depth++) {
+        const { parentTaskId, parentSessionId }: Trigger = started
+        if (parentSessionId !== undefined) above.push(parentSessionId)
+        if (parentTaskId === null) break
         if (depth > LIMITS.runDepth) {
           throw new DomainError(
             'nested_too_deep',
@@ -30,8 +36,16 @@ export function createFamily(deps: { runs: Table<RunRow>; active: ReadonlyMap<st
             { hint: 'let a run nearer to the first one start it' },
           )
         }
-        id = (await runs.get(id))?.trigger.parentTaskId ?? null
+        above.push(parentTaskId)
+        started = (await runs.get(parentTaskId))?.trigger
       }
+      return above
+    },
+
+    /** Whether a run above it was canceled, or died with its server: nobody waits for it. */
+    async isOrphan(ancestors: string[]): Promise<boolean> {
+      const above = await Promise.all(ancestors.map((id) => runs.get(id)))
+      return above.some((row) => row?.status === 'canceled' || row?.status === 'interrupted')
     },
 
     /**
@@ -45,11 +59,9 @@ export function createFamily(deps: { runs: Table<RunRow>; active: ReadonlyMap<st
       throw new DomainError('run_ended', `${parentTaskId} has ended or is being canceled: it starts nothing any more`)
     },
 
-    /** The runs at work that this run or session started, and those that they started. */
-    descendants(id: string): string[] {
-      const own = [...active].filter(([, { control }]) => control.parentId === id).map(([taskId]) => taskId)
-      return own.flatMap((taskId) => [taskId, ...this.descendants(taskId)])
-    },
+    /** The runs at work that this run or session started, and those that they started, whether they are at work or not. */
+    descendants: (id: string): string[] =>
+      [...active].filter(([, { control }]) => control.ancestors.includes(id)).map(([taskId]) => taskId),
 
     /** The runs that a run started, oldest first; they were made while it lived, which bounds the look. */
     async children(parent: RunRow): Promise<RunRow[]> {

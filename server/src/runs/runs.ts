@@ -125,7 +125,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       const continued = body.resume === undefined ? undefined : await runs.get(body.resume)
       const agent = chooseAgent(agents, workspace, body, 'headless', continued?.agent)
       if (body.resume !== undefined) checkResumable(continued, body.resume, wsId, agent)
-      await family.checkDepth(trigger)
+      const ancestors = await family.ancestors(trigger)
       await deps.budgets.ready(wsId, workspace.budget)
       const id = claim?.recordId ?? newId('headless', clock)
       const candidate = { id, wsId, workspaceLimit: workspace.maxRuns }
@@ -141,7 +141,7 @@ export function createRuns(deps: RunsDeps): Runs & {
         taken.giveBack()
         throw capacityReached(body)
       }
-      const control = newControl(continued?.conversationId ?? null, trigger)
+      const control = newControl(continued?.conversationId ?? null, ancestors)
       const done = Promise.withResolvers<RunRow>()
       done.promise.catch(() => undefined) // a server that gave up: nobody may be waiting
       active.set(id, { control, wsId, ended: done.promise })
@@ -241,11 +241,6 @@ export function createRuns(deps: RunsDeps): Runs & {
     await Promise.race([ended, clock.sleep(CANCEL_WAIT_MS, over.signal).catch(() => undefined)])
     over.abort()
   }
-  /** Whether the run that started this one was canceled, or died with its server: nobody waits for this one. */
-  async function isOrphan({ trigger: { parentTaskId } }: RunRow): Promise<boolean> {
-    const status = parentTaskId === null ? undefined : (await runs.get(parentTaskId))?.status
-    return status === 'canceled' || status === 'interrupted'
-  }
 
   return {
     ...reading,
@@ -295,8 +290,9 @@ export function createRuns(deps: RunsDeps): Runs & {
         const prompt = (await view(row)).prompt
         const workspace = await workspaces.get(row.wsId).catch(() => undefined)
         const continued = row.resume ? await runs.get(row.resume) : undefined
-        const control = newControl(continued?.conversationId ?? null, row.trigger)
-        if (await isOrphan(row)) control.abort.abort('canceled')
+        const ancestors = await family.ancestors(row.trigger)
+        const control = newControl(continued?.conversationId ?? null, ancestors)
+        if (await family.isOrphan(ancestors)) control.abort.abort('canceled')
         const later = Promise.withResolvers<Place>()
         dispatch.queue({ id: row.id, wsId: row.wsId, workspaceLimit: workspace?.maxRuns ?? null }, later.resolve, true)
         const ended = launch({ row, prompt, conversationId: control.conversationId }, control, later.promise)
@@ -325,15 +321,14 @@ export function createRuns(deps: RunsDeps): Runs & {
 /** The run of this claim exists already: another request finished it first. */
 class Twin extends Error {}
 
-function newControl(conversationId: string | null, { parentTaskId, parentSessionId }: Trigger): Control {
+function newControl(conversationId: string | null, ancestors: string[]): Control {
   const live = { lastActivityAt: null }
-  const parentId = parentTaskId ?? parentSessionId ?? null
   return {
     abort: new AbortController(),
     giveUp: new AbortController(),
     live,
     conversationId,
-    parentId,
+    ancestors,
     note: undefined,
   }
 }
