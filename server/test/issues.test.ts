@@ -88,6 +88,20 @@ describe('the board', () => {
     })
   })
 
+  test('names 20 errors of a file, and how many more there are', async () => {
+    const wrong = (errors: number): string => `---\n${'title: x\n'.repeat(errors + 1)}---\nx\n`
+    await write('good', FILE)
+    await write('most', wrong(20))
+    await write('more', wrong(800))
+    const { issues, problems } = await board()
+    expect(issues.map(({ issueId }) => issueId)).toEqual(['good'])
+    const of = (name: string) => problems.filter(({ file }) => file.endsWith(`/${name}.md`))
+    expect(of('most').map(({ line }) => line)).toEqual(Array.from({ length: 20 }, (_, i) => i + 3))
+    expect(of('more')).toHaveLength(21)
+    expect(of('more').at(-1)).toMatchObject({ line: 23, message: 'and 780 more' })
+    expect((await call('GET', '/more')).body['detail']).toMatch(/more\.md, line 3: .* \(and 799 more\)$/)
+  })
+
   test('reads files of 256 KiB and no larger ones, and at most 1,000 of them', async () => {
     const head = '---\ntitle: x\n---\n'
     const comment = '<!-- comment 2026-11-20T09:00:00.000Z ada -->\n'

@@ -151,7 +151,7 @@ export function createLibrary(deps: {
       const looked: Looked =
         'issue' in parsed
           ? { loaded: { ...ref, ...parsed, revision: file.revision, updatedAtMs: file.updatedAtMs } }
-          : { problems: parsed.errors.map((error) => ({ wsId, file: fileOf(issueId), ...error })) }
+          : { problems: named(parsed.errors).map((error) => ({ wsId, file: fileOf(issueId), ...error })) }
       known.set(issueId, { stamp, looked })
       return looked
     } catch (error) {
@@ -222,6 +222,14 @@ export function createLibrary(deps: {
   }
 }
 export type Library = ReturnType<typeof createLibrary>
+
+/** Errors as the board has room for them. */
+function named(errors: FileError[]): FileError[] {
+  const next = errors[ISSUE_LIMITS.errors]
+  if (!next) return errors
+  const rest = errors.length - ISSUE_LIMITS.errors
+  return [...errors.slice(0, ISSUE_LIMITS.errors), { line: next.line, message: `and ${rest} more` }]
+}
 
 const messageOf = (error: unknown): string => {
   if (error instanceof UnreadableFile) return error.message

@@ -8,6 +8,8 @@ export const ISSUE_LIMITS = {
   fileBytes: 262_144,
   /** Issue files read in one workspace; more are named as a problem, and not read. */
   files: 1_000,
+  /** Errors named of one file that is broken. */
+  errors: 20,
   titleUnits: 200,
   /** UTF-16 units of one comment. */
   commentUnits: 16_000,
