@@ -131,6 +131,14 @@ describe('a file', () => {
     expect(errorsOf(`---\ntitle: x\n${bomb.join('\n')}\n---\n`).join()).toMatch(/alias/i)
   })
 
+  test('may have a frontmatter of 8 KiB and no more, so that none takes long to read', () => {
+    const filled = (bytes: number): string => `title: x\nnote: "${'ü'.repeat((bytes - 18) / 2)}"\n`
+    expect(read(`---\n${filled(8_192)}---\n`)['note']).toHaveLength(4_087)
+    expect(errorsOf(`---\n${filled(8_194)}---\n`)).toEqual(['2: the frontmatter has 8194 bytes; the limit is 8192'])
+    const keys = Array.from({ length: 24_000 }, (_, i) => `k${i}: 1\n`).join('')
+    expect(errorsOf(`---\ntitle: x\n${keys}---\n`)).toEqual(['2: the frontmatter has 228899 bytes; the limit is 8192'])
+  })
+
   test('may have a body of 16,000 characters and no more', () => {
     expect(read(`---\ntitle: x\n---\n${'x'.repeat(16_000)}`).body).toHaveLength(16_000)
     expect(errorsOf(`---\ntitle: x\n---\n${'x'.repeat(16_001)}`)).toEqual([

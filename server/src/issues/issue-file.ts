@@ -1,7 +1,7 @@
 import { isMap, isScalar, LineCounter, parseDocument, stringify, type Document, type Pair, type YAMLMap } from 'yaml'
 import { DomainError } from '../errors.ts'
 import { LIMITS } from '../model.ts'
-import { commentLines, Frontmatter, type IssueComment } from '../model/issues.ts'
+import { commentLines, Frontmatter, ISSUE_LIMITS, type IssueComment } from '../model/issues.ts'
 import { checkWhen } from './schedule.ts'
 
 /**
@@ -37,6 +37,11 @@ const MAX_ALIASES = 20
 export function parseIssue(text: string): { issue: ParsedIssue } | { errors: FileError[] } {
   const parts = split(text)
   if ('line' in parts) return { errors: [parts] }
+  const bytes = Buffer.byteLength(text.slice(parts.start, parts.end))
+  if (bytes > ISSUE_LIMITS.frontmatterBytes) {
+    const message = `the frontmatter has ${bytes} bytes; the limit is ${ISSUE_LIMITS.frontmatterBytes}`
+    return { errors: [{ line: 2, message }] }
+  }
   const lines = new LineCounter()
   const document = parse(text, parts, lines)
   const lineOf = (offset: number): number => lines.linePos(offset).line + 1 // below the first fence

@@ -6,6 +6,8 @@ import { AgentId, LIMITS, RunStatus, TaskId, WorkspaceId } from '../model.ts'
 export const ISSUE_LIMITS = {
   /** Bytes of one issue file. */
   fileBytes: 262_144,
+  /** Bytes of its frontmatter: the time to read it grows with the square of its keys. */
+  frontmatterBytes: 8_192,
   /** Issue files read in one workspace; more are named as a problem, and not read. */
   files: 1_000,
   /** Errors named of one file that is broken. */
