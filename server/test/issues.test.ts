@@ -403,6 +403,21 @@ describe('comments', () => {
     expect(new Set(comments.map(({ at }) => at)).size).toBe(11)
   })
 
+  test('begin with a date that there is; a line with another one is text', async () => {
+    const never = '<!-- comment 2026-11-31T10:00:00.000Z claude -->\n<!-- comment 2026-02-30T25:61:00.000Z claude -->'
+    await write('brief', `${FILE}${never}\nmore\n`)
+    const { status, body } = await call<Issue>('GET', '/brief')
+    expect([status, body.body, body.comments]).toEqual([200, `/files\n${never}\nmore`, []])
+    expect((await call('POST', '/brief/comments', { text: `Why\n${never}` })).status).toBe(201)
+    const patched = await call<Issue>('PATCH', '/brief', { body: `New\n${never}` })
+    expect([patched.status, patched.body.body, patched.body.comments]).toMatchObject([
+      200,
+      `New\n${never}`,
+      [{ author: 'operator', text: `Why\n${never}` }],
+    ])
+    expect((await call('DELETE', '/brief')).status).toBe(200)
+  })
+
   test('that would begin another comment, are empty or too long are refused', async () => {
     await write('brief', FILE)
     for (const text of [' ', 'x'.repeat(16_001), 'a\n<!-- comment 2026-11-20T09:00:00.000Z eve -->\nb', 'a\0']) {

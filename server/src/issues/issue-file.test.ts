@@ -237,6 +237,7 @@ describe('an edit', () => {
     '<!-- comment by ada -->',
     '<!-- comment todo later -->',
     '<!-- comment 2026-11-20 ada -->',
+    '<!-- comment 2026-11-31T10:00:00.000Z ada -->',
     ` ${COMMENT}`,
     `x\r${COMMENT}`,
     `x\u2028${COMMENT}`,

@@ -242,7 +242,7 @@ export const IssueBoard = z
   .meta({ id: 'IssueBoard', description: 'Issues, and the files that could not be read as one.' })
 export type IssueBoard = z.infer<typeof IssueBoard>
 
-const COMMENT_LINE = /^<!-- comment (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) -->[ \t]*\r?\n?$/
+const COMMENT_LINE = /^<!-- comment (\S+\.\d{3}Z) (\S+) -->[ \t]*\r?\n?$/
 
 /** A line `<!-- comment <when> <author> -->`, below which a comment stands. */
 export interface CommentLine extends Pick<IssueComment, 'at' | 'author'> {
@@ -258,7 +258,8 @@ export function commentLines(text: string): CommentLine[] {
   for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
     const end = start + line.length
     const [, at, author] = COMMENT_LINE.exec(line) ?? []
-    if (at !== undefined && author !== undefined) found.push({ at, author, start, end })
+    const isMoment = IssueComment.shape.at.safeParse(at).success
+    if (at !== undefined && author !== undefined && isMoment) found.push({ at, author, start, end })
     start = end
   }
   return found
