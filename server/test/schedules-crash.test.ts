@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { Run, Workspace } from '../src/model.ts'
 import type { IssueSchedule } from '../src/model/issues.ts'
+import { setBack } from './dead-state.ts'
 import { adminToken, call, serve, type ServerProcess } from './server-process.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
@@ -15,7 +16,7 @@ async function workspace(server: ServerProcess, dataDir: string): Promise<{ wsId
   await mkdir(join(body.path, '.postern/issues'), { recursive: true })
   return { wsId: body.id, file: join(body.path, '.postern/issues/tick.md') }
 }
-const issue = (keys: string): string => `---\ntitle: Tick\n${keys}\n---\n/files\n`
+const issue = (keys: string, body = '/files'): string => `---\ntitle: Tick\n${keys}\n---\n${body}\n`
 
 async function scheduleOf(server: ServerProcess, wsId: string): Promise<IssueSchedule> {
   return (await call<IssueSchedule>(server.url, 'GET', `/api/workspaces/${wsId}/issues/tick/schedule`)).body
@@ -50,8 +51,28 @@ test('a due time that passes while the server is dead has exactly one run', asyn
   await server.end('SIGTERM')
 })
 
+test('killed after the run was accepted and before the row said so, it fires that due time no second time', async () => {
+  await using directory = await temporaryDirectory()
+  const dataDir = directory.path
+  let server = await serve({ dataDir })
+  const { wsId, file } = await workspace(server, dataDir)
+  const due = new Date(Date.now() + 2_000).toISOString()
+  await writeFile(file, issue(`when: { kind: at, at: ${due} }`, '/sleep 60'))
+  const fired = await eventually(async () => (await scheduleOf(server, wsId)).lastFire ?? false)
+  await server.end('SIGKILL')
+  const before = { settledUntil: new Date(Date.parse(due) - 1_000).toISOString(), lastFire: null }
+  setBack(dataDir, 'fires', `${wsId}/tick`, before)
+
+  server = await serve({ dataDir })
+  const again = await eventually(async () => (await scheduleOf(server, wsId)).lastFire ?? false)
+  expect(again).toMatchObject({ dueAt: due, taskId: fired.taskId })
+  const runs = await runsOf(server, wsId)
+  expect(runs.map(({ taskId, trigger }) => [taskId, trigger.dueAt])).toEqual([[fired.taskId, due]])
+  await server.end('SIGTERM')
+})
+
 test(
-  'killed in the moment in which it fires, time after time, it fires no due time twice',
+  'killed in the moment in which it fires, time after time, it starts at most one run for each due time',
   { timeout: 180_000 },
   async () => {
     await using directory = await temporaryDirectory()
