@@ -82,6 +82,7 @@ export function memoryRuns(
     cancel: (taskId) => Promise.resolve().then(() => find(taskId)),
     list: () =>
       Promise.resolve({ tasks: [find(TASK_ID)], nextCursor: null, capacity: { running: 0, queued: 0, limit: 8 } }),
+    scheduled: () => Promise.resolve(undefined),
     async events(taskId, after, limit) {
       find(taskId)
       const page = events.filter(({ seq }) => seq > after).slice(0, limit)

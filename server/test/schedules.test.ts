@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { Run, Workspace } from '../src/model.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
 import type { IssueBoard, IssueSchedule } from '../src/model/issues.ts'
+import { knock, mint, openSession } from './channels.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { createJumpingClock, type JumpingClock } from './jumping-clock.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
@@ -256,6 +257,66 @@ describe('a fire happens once', () => {
     expect(dues(await at.runs('tick'))).toEqual(['2026-11-20T09:01:00.000Z'])
     at.clock.passTo(Date.parse('2026-11-20T09:02:00Z'))
     await at.fired('tick', '2026-11-20T09:02:00.000Z')
+  })
+
+  test('also when it is set back by hours, and other runs have come since', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    const second = '2026-11-20T11:00:00.000Z'
+    for (const each of [due, second]) {
+      at.clock.passTo(Date.parse(each))
+      await at.fired('tick', each)
+    }
+    at.clock.suspend(-90 * 60 * SECOND)
+    at.clock.pass(30 * SECOND)
+    await eventually(async () => (await at.schedule('tick')).nextFires[0] === due)
+    for (const each of [due, second]) {
+      await at.server.call('POST', `/api/workspaces/${at.wsId}/headless`, { prompt: 'x' })
+      at.clock.passTo(Date.parse(each))
+      await at.fired('tick', each)
+    }
+    expect(dues(await at.runs('tick'))).toEqual([due, second])
+  })
+})
+
+describe('the idempotency keys of callers', () => {
+  const hours = ['2026-11-20T10:00:00.000Z', '2026-11-20T11:00:00.000Z', '2026-11-20T12:00:00.000Z']
+  const start = (at: Stage, key: string) =>
+    at.server.call(
+      'POST',
+      `/api/workspaces/${at.wsId}/headless`,
+      { prompt: 'x' },
+      { headers: { 'idempotency-key': key } },
+    )
+
+  test('are not used up by fires and by what people are told of them', async () => {
+    await using at = await stage({ maxIdempotencyKeys: 2 })
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    for (const hour of hours) {
+      at.clock.passTo(Date.parse(hour))
+      await at.fired('tick', hour)
+    }
+    expect(await at.entries()).toHaveLength(3)
+    await at.restart()
+    expect((await start(at, 'mine')).status).toBe(202)
+    const { token } = await mint(at.server, { sessionId: await openSession(at.server, at.wsId) })
+    expect(await knock(at.server, token, { message: 'hi', idempotency_key: 'k' })).toMatchObject({ status: 200 })
+    expect(await start(at, 'another')).toMatchObject({ status: 429, body: { code: 'too_many_keys' } })
+  })
+
+  test('used up, keep no fire from its run, and nobody from being told of it', async () => {
+    await using at = await stage({ maxIdempotencyKeys: 1 })
+    expect((await start(at, 'mine')).status).toBe(202)
+    expect(await start(at, 'another')).toMatchObject({ status: 429, body: { code: 'too_many_keys' } })
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    for (const hour of hours) {
+      at.clock.passTo(Date.parse(hour))
+      expect((await at.fired('tick', hour)).lastFire?.outcome).toBe('no_report')
+    }
+    expect((await at.entries()).map(({ title }) => title)).toEqual(Array(3).fill('tick reported nothing: no_report'))
   })
 })
 

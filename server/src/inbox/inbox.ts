@@ -5,7 +5,7 @@ import { isoTime, newId, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { LIMITS, type Event, type IdempotencyScope, type NewEvent } from '../model.ts'
 import type { InboxEntry, InboxOrigin, InboxRow, PushInbox, ReplyInbox } from '../model/inbox.ts'
-import { fingerprintOf, type Claim, type Claims } from '../store/claims.ts'
+import { fingerprintOf, SERVER_KEYS, type Claim, type Claims } from '../store/claims.ts'
 import { replaceFile, syncDirectory, type Disk } from '../store/disk.ts'
 import { matches } from '../store/tables.ts'
 import type { Table } from '../store/table.ts'
@@ -176,7 +176,8 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
         key === undefined
           ? idempotency && [idempotency.caller, idempotency.method, idempotency.path, idempotency.key]
           : ['inbox', origin.from, pusher, key]
-      const claim = scope && claims.begin(scope, fingerprintOf({ ...content, wsId: origin.wsId }))
+      const group = origin.from === 'server' ? SERVER_KEYS : undefined
+      const claim = scope && claims.begin(scope, fingerprintOf({ ...content, wsId: origin.wsId }), group)
       try {
         return await push(content, origin, claim)
       } finally {

@@ -1,9 +1,8 @@
 import { isoTime, type Clock } from '../clock.ts'
 import { DomainError, ERRORS } from '../errors.ts'
-import { isTerminal, type CreateRun, type IdempotencyScope, type Run, type Trigger } from '../model.ts'
+import { isTerminal, type CreateRun, type Run, type Trigger } from '../model.ts'
 import type { FireRow } from '../model/issues.ts'
 import type { Runs } from '../runs/types.ts'
-import { KEY_WINDOW_MS } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import type { LoadedIssue } from './library.ts'
 import type { IssueRef } from './types.ts'
@@ -35,7 +34,9 @@ export type Verdict =
   | { kind: 'wait'; code: string; detail: string; retryMs: number; over?: Promise<void> }
 
 export interface Fires {
-  /** Starts the run of one due time, at most one whatever happened before. Never throws for a refusal. */
+  /** The last run that was accepted for a due time from `from` to `until`, both inclusive, in ms; undefined: none was. */
+  find(ref: IssueRef, from: number, until: number): Promise<Run | undefined>
+  /** Starts the run of a due time that has none. One at a time for each issue. Never throws for a refusal. */
   fire(loaded: LoadedIssue, dueAt: number): Promise<Verdict>
   /** Waits for the end of the last fire of this row, and does what follows from it. */
   attend(ref: IssueRef, row: FireRow): void
@@ -80,48 +81,17 @@ export function createFires(deps: {
   /** Fires that were refused and told of: once is enough. */
   const told = new Set<string>()
 
-  async function* runsOf({ wsId, issueId }: IssueRef, query: { status?: 'queued' | 'running' }): AsyncGenerator<Run> {
-    for (let cursor: string | undefined; ;) {
-      const page = await runs.list({ wsId, limit: PAGE, ...query, ...(cursor !== undefined && { cursor }) })
-      for (const run of page.tasks) if (run.trigger.issueId === issueId || query.status === undefined) yield run
-      if (page.nextCursor === null) return
-      cursor = page.nextCursor
-    }
-  }
-
-  async function atWork(ref: IssueRef): Promise<Run | undefined> {
+  async function atWork({ wsId, issueId }: IssueRef): Promise<Run | undefined> {
     for (const status of ['running', 'queued'] as const) {
-      for await (const run of runsOf(ref, { status })) return run
+      for (let cursor: string | undefined; ;) {
+        const page = await runs.list({ wsId, status, limit: PAGE, ...(cursor !== undefined && { cursor }) })
+        const found = page.tasks.find(({ trigger }) => trigger.issueId === issueId)
+        if (found) return found
+        if (page.nextCursor === null) break
+        cursor = page.nextCursor
+      }
     }
     return undefined
-  }
-
-  /** The run of a due time whose claim may have been forgotten, or was made with another prompt. */
-  async function runOfFire(ref: IssueRef, dueAt: number): Promise<Run | undefined> {
-    for await (const run of runsOf(ref, {})) {
-      if (run.trigger.issueId === ref.issueId && run.trigger.dueAt === isoTime(dueAt)) return run
-      if (Date.parse(run.createdAt) < dueAt) return undefined
-    }
-    return undefined
-  }
-
-  async function start(loaded: LoadedIssue, dueAt: number): Promise<Run> {
-    const { wsId, issueId, revision } = loaded
-    const due = isoTime(dueAt)
-    if (clock.now() - dueAt > KEY_WINDOW_MS / 2) {
-      const before = await runOfFire(loaded, dueAt)
-      if (before) return before
-    }
-    const scope = (key: string): IdempotencyScope => ({ caller: 'issue', method: wsId, path: issueId, key })
-    const request = requestOf(loaded, due)
-    try {
-      return (await runs.start({ ...request, idempotency: scope(due) })).run
-    } catch (error) {
-      if (!(error instanceof DomainError) || error.code !== 'idempotency_mismatch') throw error
-      // Claimed with what the file said before, by a server that died: either its run is there, or none was started.
-      const before = await runOfFire(loaded, dueAt)
-      return before ?? (await runs.start({ ...request, idempotency: scope(`${due} ${revision}`) })).run
-    }
   }
 
   async function refused(loaded: LoadedIssue, dueAt: number, { code, message }: DomainError): Promise<Verdict> {
@@ -188,9 +158,11 @@ export function createFires(deps: {
   }
 
   return {
+    find: (ref, from, until) => runs.scheduled(ref, isoTime(from), isoTime(until)),
+
     async fire(loaded, dueAt) {
       const busy = await atWork(loaded)
-      if (busy && busy.trigger.dueAt !== isoTime(dueAt)) {
+      if (busy) {
         const detail = `${busy.taskId} is ${busy.status}`
         if (loaded.issue.overlap === 'skip') return { kind: 'miss', code: 'overlap', detail }
         const over = endOf(busy.taskId).then(
@@ -200,7 +172,7 @@ export function createFires(deps: {
         return { kind: 'wait', code: 'overlap', detail, retryMs: REFUSED_RETRY_MS, over }
       }
       try {
-        return { kind: 'fired', run: await start(loaded, dueAt) }
+        return { kind: 'fired', run: (await runs.start(requestOf(loaded, isoTime(dueAt)))).run }
       } catch (error) {
         if (error instanceof DomainError) return await refused(loaded, dueAt, error)
         throw error

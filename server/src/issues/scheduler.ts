@@ -25,7 +25,8 @@ interface Entry {
   next: number | null
   /** Monotonic time at which a fire that waits is tried again. */
   retryAt: number | undefined
-  busy: boolean
+  /** The due time that was refused, and so has no run. */
+  refused: number | undefined
 }
 
 /**
@@ -44,6 +45,8 @@ export function createScheduler(deps: {
 }) {
   const { rows, fires, clock, revisionOf, reread, onError } = deps
   const entries = new Map<string, Entry>()
+  /** Issues of which a due time is being decided: one at a time, also of a file that went and came back meanwhile. */
+  const busy = new Set<string>()
   let wake = new AbortController()
   const working = new Set<Promise<void>>()
 
@@ -79,7 +82,7 @@ export function createScheduler(deps: {
 
   /** Milliseconds until the entry wants something; not positive: now. */
   function until(entry: Entry): number {
-    if (entry.busy) return Infinity
+    if (busy.has(keyOf(entry.loaded))) return Infinity
     if (isAhead(entry.row)) return 0
     if (entry.next === null) return Infinity
     return entry.retryAt === undefined ? entry.next - clock.now() : entry.retryAt - clock.monotonic()
@@ -88,10 +91,21 @@ export function createScheduler(deps: {
   /** The wall clock was set back by more than a little: what was settled under the wrong one is yet to come. */
   const isAhead = ({ settledUntil }: FireRow): boolean => Date.parse(settledUntil) > clock.now() + LATE_MS
 
+  async function decide(entry: Entry, dueAt: number, now: number): Promise<Verdict> {
+    const { loaded, row, refused } = entry
+    const isMissed = !row.waiting && now - dueAt > LATE_MS
+    if (isMissed && loaded.issue.catchUp === 'skip')
+      return { kind: 'miss', code: 'missed', detail: `noticed ${Math.round((now - dueAt) / 1000)} s late` }
+    entry.refused = undefined
+    // A server that died after the start, or a clock that was set back, left a run that the row does not know.
+    const before = refused === dueAt ? undefined : await fires.find(loaded, dueAt, dueAt)
+    return before ? { kind: 'fired', run: before } : await fires.fire(loaded, dueAt)
+  }
+
   async function settle(entry: Entry): Promise<void> {
     const { loaded, when, row } = entry
     if (isAhead(row)) {
-      // Whatever fired already is known by its claim.
+      // Whatever fired already has its run.
       const settledUntil = isoTime(clock.now())
       entry.row = (await rows.update(row.id, { settledUntil, waiting: null }, { schedule: row.schedule })) ?? entry.row
       return plan(entry)
@@ -104,12 +118,11 @@ export function createScheduler(deps: {
     }
     const now = clock.now()
     const dueAt = row.waiting ? Date.parse(row.waiting.dueAt) : latestDue(when, Date.parse(row.settledUntil), now)
-    if (dueAt === null) return plan(entry)
-    const isMissed = !row.waiting && now - dueAt > LATE_MS
-    const verdict: Verdict =
-      isMissed && loaded.issue.catchUp === 'skip'
-        ? { kind: 'miss', code: 'missed', detail: `noticed ${Math.round((now - dueAt) / 1000)} s late` }
-        : await fires.fire(loaded, dueAt)
+    if (dueAt === null || dueAt > now) {
+      entry.retryAt = undefined // of one that waited while the clock was set back
+      return plan(entry)
+    }
+    const verdict = await decide(entry, dueAt, now)
     const miss = (code: string, detail: string): IssueMiss => ({
       dueAt: isoTime(dueAt),
       at: isoTime(now),
@@ -120,6 +133,7 @@ export function createScheduler(deps: {
     const settledUntil = isoTime(latestDue(when, dueAt, clock.now()) ?? dueAt)
     let patch: Partial<FireRow>
     if (verdict.kind === 'wait') {
+      entry.refused = dueAt
       entry.retryAt = clock.monotonic() + verdict.retryMs
       void verdict.over?.then(() => {
         entry.retryAt = clock.monotonic()
@@ -151,14 +165,15 @@ export function createScheduler(deps: {
   }
 
   function begin(entry: Entry): void {
-    entry.busy = true
+    const key = keyOf(entry.loaded)
+    busy.add(key)
     const work = settle(entry)
       .catch((error: unknown) => {
         entry.retryAt = clock.monotonic() + LONGEST_SLEEP_MS
-        onError(`issue ${keyOf(entry.loaded)} could not be fired and is tried again`, error)
+        onError(`issue ${key} could not be fired and is tried again`, error)
       })
       .finally(() => {
-        entry.busy = false
+        busy.delete(key)
         working.delete(work)
         wakeUp()
       })
@@ -181,7 +196,7 @@ export function createScheduler(deps: {
         const row = await rowFor(loaded, when, since)
         if (!when || !row) continue
         here.add(key)
-        const entry = before ?? { loaded, when, row, next: null, retryAt: undefined, busy: false }
+        const entry = before ?? { loaded, when, row, next: null, retryAt: undefined, refused: undefined }
         Object.assign(entry, { loaded, when, row })
         plan(entry)
         entries.set(key, entry)

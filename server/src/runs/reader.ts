@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { encodeTime } from 'ulid'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
 import { isTerminal, LIMITS, type Capacity, type Run, type RunRow } from '../model.ts'
@@ -10,8 +11,11 @@ import { outputName, tailName } from '../store/output.ts'
 import type { Runs } from './types.ts'
 import { toRun } from './view.ts'
 
+/** Rows looked through at once for the run of a due time. */
+const SCHEDULED_PAGE = 100
+
 /** The reading side of `Runs`: records, lists, events, raw output and patches, hot or archived. Changes nothing. */
-export interface RunReader extends Pick<Runs, 'get' | 'list' | 'events' | 'follow' | 'output' | 'diff'> {
+export interface RunReader extends Pick<Runs, 'get' | 'list' | 'scheduled' | 'events' | 'follow' | 'output' | 'diff'> {
   /** The stored row. @throws DomainError `run_not_found` */
   find(taskId: string): Promise<RunRow>
   /** The run as callers see it now. */
@@ -83,6 +87,21 @@ export function createRunReader(deps: {
         tasks: await Promise.all(page.map(view)),
         nextCursor: last ? encodeCursor(last.id) : null,
         capacity: capacity(),
+      }
+    },
+    async scheduled({ wsId, issueId }, from, until) {
+      // Whatever the clock did, the id of a run is no older than the due time that it was started for.
+      const first = `headless_${encodeTime(Date.parse(from))}`
+      const isIt = ({ wsId: of, trigger: { issueId: by, dueAt } }: RunRow): boolean =>
+        of === wsId && by === issueId && dueAt !== undefined && dueAt >= from && dueAt <= until
+      for (let after: string | undefined; ;) {
+        const rows = await runs.list({ limit: SCHEDULED_PAGE, ...(after !== undefined && { after }) })
+        for (const row of rows) {
+          if (row.id < first) return undefined
+          if (isIt(row)) return await view(row)
+        }
+        after = rows.at(-1)?.id
+        if (rows.length < SCHEDULED_PAGE) return undefined
       }
     },
     async events(taskId, after, limit) {

@@ -55,6 +55,11 @@ export interface Runs {
   get(taskId: string): Promise<Run>
   /** Newest first, archived runs included. @throws DomainError `invalid_cursor` */
   list(query: RunQuery): Promise<{ tasks: Run[]; nextCursor: string | null; capacity: Capacity }>
+  /**
+   * The last run that the schedule of an issue started for a due time from `from` to `until`, ISO 8601 and both inclusive;
+   * undefined: there is none, archived or not.
+   */
+  scheduled(issue: { wsId: string; issueId: string }, from: string, until: string): Promise<Run | undefined>
   /** The run once it has ended, or as it is after `waitMs` or when the signal aborts. @throws DomainError `run_not_found` */
   wait(taskId: string, waitMs: number, signal?: AbortSignal): Promise<Run>
   /** Ends the run and the runs it started; answers when they have ended or after 15 s. An ended run is returned as it is. @throws DomainError `run_not_found` */

@@ -14,7 +14,7 @@ import {
   type Session,
   type SessionRow,
 } from '../model/sessions.ts'
-import { fingerprintOf, type Claims } from '../store/claims.ts'
+import { fingerprintOf, SERVER_KEYS, type Claims } from '../store/claims.ts'
 import { decodeCursor, encodeCursor } from '../store/cursor.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { createActor, type Actor, type ActorDeps } from './actor.ts'
@@ -255,7 +255,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
       return { receipt: receiptOf(row), delivery: deliveryOf(row) }
     },
     async report(sessionId, { taskId, message, once }) {
-      const claim = once && claims.begin(['report', sessionId, ...once], fingerprintOf(once))
+      const claim = once && claims.begin(['report', sessionId, ...once], fingerprintOf(once), SERVER_KEYS)
       try {
         if (claim?.recordId !== undefined && (await deliveries.get(claim.recordId))) return
         const actor = await actorOf(sessionId)

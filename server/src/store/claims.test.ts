@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Clock } from '../clock.ts'
 import { temporaryDirectory } from '../../test/temporary.ts'
-import { fingerprintOf, KEY_WINDOW_MS, openClaims } from './claims.ts'
+import { fingerprintOf, KEY_WINDOW_MS, openClaims, SERVER_KEYS } from './claims.ts'
 import { systemDisk } from './disk.ts'
 
 function fakeClock(): Clock & { wall: number; steady: number } {
@@ -97,6 +97,26 @@ test('I4, I7: a group of keys has a limit of its own, which a restart keeps and 
   clock.steady += KEY_WINDOW_MS + 1
   again.begin(['grant_a', 'c'], 'body', group).release()
   await again.close()
+})
+
+test('I7: keys of the server take no room from those of callers, nor callers from the server, also after a restart', async () => {
+  await using directory = await temporaryDirectory()
+  const clock = fakeClock()
+  const full = expect.objectContaining({ code: 'too_many_keys' }) as Error
+  let claims = await open(directory.path, clock, 1)
+  const keep = async (key: string, group?: typeof SERVER_KEYS): Promise<void> => {
+    const claim = claims.begin([key], 'body', group)
+    await claim.commit(key)
+    claim.release()
+  }
+  for (const key of ['told 1', 'told 2']) await keep(key, SERVER_KEYS)
+  await claims.close()
+  claims = await open(directory.path, clock, 1)
+  await keep('mine')
+  expect(() => claims.begin(['yours'], 'body')).toThrow(full)
+  await keep('told 3', SERVER_KEYS)
+  expect(claims.begin(['told 1'], 'body', SERVER_KEYS).recordId).toBe('told 1')
+  await claims.close()
 })
 
 test('I13: keys in flight count in their group, and those of refused requests do not', async () => {

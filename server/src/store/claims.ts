@@ -20,7 +20,8 @@ export interface Claims {
    *
    * @param scope what the key belongs to: caller, method, path and key
    * @param fingerprint of the checked body, see `fingerprintOf`
-   * @param group whose keys are also counted by themselves: at most `limit` of them are remembered at a time
+   * @param group whose keys are also counted by themselves: at most `limit` of them are remembered at a time. Those of
+   * `SERVER_KEYS` are counted nowhere else
    * @throws DomainError `idempotency_mismatch` (known with another body), `idempotency_in_flight`, `too_many_keys`
    */
   begin(scope: string[], fingerprint: string, group?: KeyGroup): Claim
@@ -33,6 +34,9 @@ export interface KeyGroup {
   id: string
   limit: number
 }
+
+/** What the server itself must do once, such as telling people: it takes no room from callers, and they none from it. */
+export const SERVER_KEYS: KeyGroup = { id: 'server', limit: Infinity }
 
 export interface Claim {
   /** Id of the record that an earlier request with this key made (or was about to make, when the server died). */
@@ -78,6 +82,7 @@ export async function openClaims(options: {
   const known = new Map<string, Known & { madeAt: number }>()
   const held = new Map<string, string>() // id → fingerprint of the request in flight
   const inGroup = new Map<string, number>() // group → keys remembered or held
+  let ofCallers = 0 // the same, of all but the server's own
 
   await recoverLines(disk, path, (line) => {
     const claim = decodeLine(line) as Known
@@ -88,6 +93,7 @@ export async function openClaims(options: {
   const journal = await openJournal({ disk, path })
 
   function count(group: string | undefined, change: 1 | -1): void {
+    if (group !== SERVER_KEYS.id) ofCallers += change
     if (group === undefined) return
     const left = (inGroup.get(group) ?? 0) + change
     if (left > 0) inGroup.set(group, left)
@@ -136,7 +142,7 @@ export async function openClaims(options: {
           },
         )
       }
-      if (!claim && known.size + held.size >= maxKeys) {
+      if (!claim && group !== SERVER_KEYS && ofCallers >= maxKeys) {
         throw new DomainError(
           'too_many_keys',
           `${maxKeys} of ${maxKeys} idempotency keys of the last 24 hours are in use`,
