@@ -170,6 +170,27 @@ test('of many starts at once no more than the budget begin, and a place that was
   expect((await start(on, other, 'use 1')).status).toBe(200)
 })
 
+test('what waits in the queue does not start once the budget of the day is used', async () => {
+  await using on = await server({ config: { agents, maxRuns: 1 } })
+  const wsId = await on.workspace({ budget: { tokensPerDay: 100 } })
+  const answers = await Promise.all(Array.from({ length: 4 }, () => start(on, wsId, 'use 100', { whenBusy: 'queue' })))
+  expect(
+    answers.map(({ body }) => [body.status, body.reason, body.usage.inputTokens + body.usage.outputTokens]),
+  ).toEqual([['succeeded', null, 100], ...Array.from({ length: 3 }, () => ['failed', 'budget_exceeded', 0])])
+  expect(answers[3]?.body.detail).toContain('100 tokens were used today')
+})
+
+test('a clock that jumps to another day and back finds the sums of the day again', async () => {
+  let now = Date.parse('2026-11-21T21:00:00.000Z')
+  await using on = await server({ clock: { ...systemClock, now: () => now } })
+  const wsId = await on.workspace({ budget: { runsPerDay: 2 } })
+  for (let i = 0; i < 2; i++) expect((await start(on, wsId, 'use 1')).status).toBe(200)
+  now += 5 * 3_600_000
+  expect((await start(on, wsId, 'use 1')).status).toBe(200)
+  now -= 5 * 3_600_000
+  expect(codeOf(await start(on, wsId, 'use 1'))).toEqual([429, 'budget_reached'])
+})
+
 test('a session counts as a run, its turns by what they report, also after a restart', async () => {
   await using directory = await temporaryDirectory()
   const config = { config: liveFaulty, dataDir: directory.path }

@@ -9,6 +9,8 @@ import type { Budgets } from './types.ts'
 const DAY_MS = 24 * 60 * 60 * 1_000
 /** Rows looked through at once. */
 const PAGE = 500
+/** Days of one workspace that are remembered: a clock that jumps to another day and back finds its sums again. */
+const DAYS_KEPT = 3
 /** Ended sessions looked at for what they used today, newest first. */
 const ENDED_SESSIONS = 1_000
 
@@ -31,15 +33,19 @@ export async function openBudgets(deps: {
   const startedAt = clock.now()
   const firstDay = dayOf(startedAt)
   const midnight = Date.parse(firstDay)
-  const days = new Map<string, Day>()
+  /** By workspace, the newest made last. */
+  const days = new Map<string, Day[]>()
   /** Reading what earlier servers left of a workspace, once. */
   const readings = new Map<string, Promise<void>>()
 
   function dayFor(wsId: string): Day {
     const day = dayOf(clock.now())
-    let found = days.get(wsId)
-    if (found?.day !== day) days.set(wsId, (found = { day, runs: 0, tokens: 0, costUsd: 0 }))
-    return found
+    const kept = days.get(wsId) ?? []
+    const found = kept.find((each) => each.day === day)
+    if (found) return found
+    const made = { day, runs: 0, tokens: 0, costUsd: 0 }
+    days.set(wsId, [...kept, made].slice(-DAYS_KEPT))
+    return made
   }
   function add(wsId: string, { tokens, costUsd }: Spent, count: number): void {
     const found = dayFor(wsId)
@@ -109,11 +115,7 @@ export async function openBudgets(deps: {
       if (budget.runsPerDay !== undefined && day.runs >= budget.runsPerDay)
         refuse(`${day.runs} runs were started today in ${wsId}; the budget of a day is ${budget.runsPerDay}`)
       day.runs++
-      return {
-        giveBack: () => {
-          if (days.get(wsId) === day) day.runs--
-        },
-      }
+      return { giveBack: () => void day.runs-- }
     },
     check,
     overToday: (wsId, budget) => overToday(wsId, budget),

@@ -1,12 +1,15 @@
 import type { Agents } from '../agents/types.ts'
+import type { Budgets } from '../budgets/types.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
+import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import type { RunRow } from '../model.ts'
+import type { RunRow, Workspace } from '../model.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import type { Control } from './attend.ts'
 import { insist, type EndRun } from './end.ts'
+import type { Verdict } from './outcome.ts'
 import type { createWorker } from './work.ts'
 
 /** A candidate for work: everything that was decided when it was admitted. */
@@ -24,13 +27,14 @@ export function createLauncher(deps: {
   workspaces: Workspaces
   agents: Agents
   dispatch: Dispatch
+  budgets: Budgets
   clock: Clock
   worker: ReturnType<typeof createWorker>
   endRun: EndRun
   tellEnd(ended: RunRow): Promise<void>
   onError(message: string, error: unknown): void
 }) {
-  const { runs, events, workspaces, agents, dispatch, clock, worker, endRun, tellEnd, onError } = deps
+  const { runs, events, workspaces, agents, dispatch, budgets, clock, worker, endRun, tellEnd, onError } = deps
   const endedCounts = { succeeded: 0, failed: 0, timed_out: 0, canceled: 0, interrupted: 0, queued: 0, running: 0 }
   let recentDurationMs: number | undefined
 
@@ -44,15 +48,21 @@ export function createLauncher(deps: {
         const canceled = onAbort(control.abort.signal)
         mine = await Promise.race([place, canceled])
         if (!mine) {
-          if (dispatch.leave(row.id)) return await endUnstarted(row, control)
+          if (dispatch.leave(row.id)) return await endUnstarted(row, control, CANCELED)
           mine = await place // it came in the same moment
         }
-        if (control.abort.signal.aborted) return await endUnstarted(row, control)
-        row = await markRunning(row, control)
+        if (control.abort.signal.aborted) return await endUnstarted(row, control, CANCELED)
       } else mine = place
       const agent = agents.find(row.agent)
       const workspace = await workspaces.get(row.wsId).catch(() => undefined)
-      if (!agent || !workspace) return await endUnstarted(row, control)
+      if (!agent || !workspace) return await endUnstarted(row, control, goneFor(row))
+      if (row.status === 'queued') {
+        // The day may have used its budget while it waited.
+        const reached = await overBudget(workspace)
+        if (reached !== undefined)
+          return await endUnstarted(row, control, { status: 'failed', reason: 'budget_exceeded', detail: reached })
+        row = await markRunning(row, control)
+      }
       const ended = await worker({ row, prompt: admitted.prompt, agent, workspace, control })
       endedCounts[ended.status]++
       void tellEnd(ended)
@@ -72,17 +82,23 @@ export function createLauncher(deps: {
     return await insist(clock, control.giveUp.signal, update)
   }
 
-  /** A run that ends without having had a program: canceled in the queue, or its agent or workspace is gone. */
-  async function endUnstarted(row: RunRow, control: Control): Promise<RunRow> {
+  async function overBudget({ id, budget }: Workspace): Promise<string | undefined> {
+    await budgets.ready(id, budget)
+    try {
+      budgets.check(id, budget)
+    } catch (error) {
+      if (error instanceof DomainError) return error.message
+      throw error
+    }
+    return undefined
+  }
+
+  /** A run that ends without having had a program. */
+  async function endUnstarted(row: RunRow, control: Control, verdict: Verdict): Promise<RunRow> {
     if (control.abort.signal.reason === 'server_stopped') return row // stays queued for the next server
-    const canceled = control.abort.signal.aborted
     const finishedAt = isoTime(clock.now())
     const patch = async (): Promise<Partial<RunRow>> => ({
-      status: canceled ? 'canceled' : 'failed',
-      reason: canceled ? 'canceled_by_caller' : 'agent_not_found',
-      detail: canceled
-        ? 'canceled before it started'
-        : `agent "${row.agent}" or workspace ${row.wsId} is not there any more`,
+      ...verdict,
       finishedAt,
       outcome: 'no_report',
       lastSeq: (await events.lastSeq(row.id)) + 1,
@@ -104,6 +120,17 @@ export function createLauncher(deps: {
     recentDurationMs: () => recentDurationMs,
   }
 }
+
+const CANCELED: Verdict = {
+  status: 'canceled',
+  reason: 'canceled_by_caller',
+  detail: 'canceled before it started',
+}
+const goneFor = ({ agent, wsId }: RunRow): Verdict => ({
+  status: 'failed',
+  reason: 'agent_not_found',
+  detail: `agent "${agent}" or workspace ${wsId} is not there any more`,
+})
 
 function onAbort(signal: AbortSignal): Promise<undefined> {
   return new Promise((resolve) => {

@@ -94,6 +94,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     workspaces,
     agents,
     dispatch,
+    budgets: deps.budgets,
     clock,
     worker: deps.worker,
     endRun: deps.endRun,
