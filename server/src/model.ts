@@ -162,10 +162,6 @@ export const Trigger = z
     dueAt: z.iso.datetime().meta({ description: 'Of a fire of an issue: when it was due.' }).optional(),
     parentTaskId: z.string().nullable().meta({ description: 'The run whose process started it.' }),
     parentSessionId: z.string().optional().meta({ description: 'The session whose process started it.' }),
-    isAwaited: z
-      .boolean()
-      .meta({ description: 'True: who started it waits for the answer, so its end is no message to that session.' })
-      .optional(),
   })
   .meta({ id: 'Trigger' })
 export type Trigger = z.infer<typeof Trigger>

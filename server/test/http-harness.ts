@@ -78,6 +78,7 @@ export function memoryRuns(
     start: () => Promise.resolve({ run: find(TASK_ID), replayed: false }),
     retry: (taskId) => Promise.resolve().then(() => ({ run: find(taskId), replayed: false })),
     get: (taskId) => Promise.resolve().then(() => find(taskId)),
+    heard: () => Promise.resolve(),
     wait: (taskId) => Promise.resolve().then(() => find(taskId)),
     cancel: (taskId) => Promise.resolve().then(() => find(taskId)),
     list: () =>

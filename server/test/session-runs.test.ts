@@ -1,7 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { Run } from '../src/model.ts'
 import { startTestServer } from './harness.ts'
-import { events, open, processesOf, replies } from './session-client.ts'
+import { createJumpingClock } from './jumping-clock.ts'
+import { events, open, processesOf, replies, send } from './session-client.ts'
 import { startKillable } from './killable.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
@@ -24,6 +26,42 @@ test('the end of a run is a message to the session that started it, once, and ma
   expect(run.trigger).toMatchObject({ kind: 'run', parentTaskId: null, parentSessionId: id })
   const told = (await events(server, id)).filter((event) => event['taskId'] === taskId)
   expect(told.map(({ type }) => type)).toEqual(['input.accepted'])
+})
+
+test('a session that waits for its run gets no message of its end; one that stopped waiting does', async () => {
+  await using server = await startTestServer({ config })
+  const { id } = await open(server, { agent: 'starter', prompt: 'wait /sleep 1' })
+  await eventually(async () => (await replies(server, id)).length === 1)
+  expect((await replies(server, id))[0]).toMatch(/^202 headless_\S+ succeeded$/)
+  await delay(2_500)
+  expect(await replies(server, id)).toHaveLength(1)
+
+  await send(server, id, 'brief /sleep 2')
+  await eventually(async () => (await replies(server, id)).length === 3)
+  const [, brief = '', told = ''] = await replies(server, id)
+  expect(brief).toMatch(/^202 headless_\S+ running$/)
+  expect(told).toContain(`${brief.split(' ')[1]} succeeded`)
+})
+
+test('a session whose workspace has used its budget is told on the next day', async () => {
+  const clock = createJumpingClock(Date.parse('2026-11-21T21:00:00.000Z'))
+  const say = `console.log(JSON.stringify({ type: 'usage', inputTokens: 11, outputTokens: 0 }))`
+  const agents = {
+    starter: { command: [...config.agents.starter.command, 'spender'], acp: 'only' },
+    spender: { command: [process.execPath, '-e', say], output: 'jsonl' },
+  }
+  await using server = await startTestServer({ config: { agents }, clock })
+  const wsId = await server.workspace({ budget: { tokensPerDay: 10 } })
+  const { id } = await open(server, { wsId, agent: 'starter', prompt: 'run it' })
+  await eventually(async () => (await replies(server, id)).length === 1)
+  const taskId = (await replies(server, id))[0]?.split(' ')[1] ?? ''
+  await eventually(async () => (await server.call<Run>('GET', `/api/headless/${taskId}`)).body.finishedAt !== null)
+  clock.pass(2_000)
+  await delay(500)
+  expect(await replies(server, id)).toHaveLength(1)
+  clock.pass(4 * 3_600_000)
+  await eventually(async () => (await replies(server, id)).length === 2)
+  expect((await replies(server, id))[1]).toContain(taskId)
 })
 
 test('the end of a session ends the runs that it started', async () => {

@@ -1387,10 +1387,6 @@ export type Trigger = {
      * The session whose process started it.
      */
     parentSessionId?: string;
-    /**
-     * True: who started it waits for the answer, so its end is no message to that session.
-     */
-    isAwaited?: boolean;
 };
 
 export type UpdateIssue = {
@@ -2741,7 +2737,7 @@ export type RunsReportErrors = {
      */
     415: Problem;
     /**
-     * `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts.
+     * `budget_reached`: Budget of the day reached. `buffer_full`: Too many messages wait. `too_many_failures`: Too many failed attempts.
      */
     429: Problem;
     /**

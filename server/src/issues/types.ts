@@ -53,7 +53,7 @@ export interface Issues {
 }
 
 /** The run or session whose process asked for a run. */
-export type Starter = Pick<Trigger, 'parentTaskId' | 'parentSessionId' | 'isAwaited'>
+export type Starter = Pick<Trigger, 'parentTaskId' | 'parentSessionId'>
 
 /** A fire that brought nothing, in words for people: its run failed or reported nothing, or could not be started. */
 export interface FireNote extends IssueRef {

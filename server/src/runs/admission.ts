@@ -52,7 +52,7 @@ export function newRow(options: {
     retryOf,
     metadata: body.metadata ?? {},
     acceptedAs,
-    ...(trigger.parentSessionId !== undefined && !trigger.isAwaited && { untold: true }),
+    ...(trigger.parentSessionId !== undefined && { untold: true }),
     ...initialState(acceptedAs, createdAt),
   }
 }

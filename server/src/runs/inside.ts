@@ -1,9 +1,12 @@
+import type { Clock } from '../clock.ts'
 import { DomainError, type ErrorCode } from '../errors.ts'
 import type { Run, RunRow } from '../model.ts'
 import type { Table } from '../store/table.ts'
 import type { Kin } from './family.ts'
 import type { Runs } from './types.ts'
 
+/** Milliseconds after an end in which its session may still ask for it, before it is told. */
+const TELL_AFTER_MS = 1_000
 /** There is nobody to tell any more. */
 const GONE: ReadonlySet<ErrorCode> = new Set(['session_ended', 'session_not_found'])
 
@@ -29,16 +32,39 @@ export function createInside(deps: {
   cleanerFor: CleanerFor
   /** Hands news from a run to the session that started it. Absent: there are no sessions. */
   reportToSession?: ((sessionId: string, news: News) => Promise<void>) | undefined
+  clock: Clock
   onError(message: string, error: unknown): void
-}): Pick<Runs, 'silent' | 'report'> & {
+}): Pick<Runs, 'silent' | 'report' | 'heard'> & {
   /**
-   * Tells the session that started a run how it ended, unless that waits for the answer itself. Once, however often it is
+   * Tells the session that started a run how it ended, unless that has heard of it by an answer. Once, however often it is
    * called: so it may be called again for what a server that died had not told.
    */
   tellEnd(row: RunRow): Promise<void>
+  /** Leaves to the next server what is not told yet. */
+  stopTelling(): void
 } {
-  const { runs, active, find, view } = deps
+  const { runs, active, find, view, clock } = deps
+  const stopped = new AbortController()
   const ended = (taskId: string): DomainError => new DomainError('run_ended', `${taskId} is not at work any more`)
+
+  /** @returns milliseconds after which it may be tried again: the line is full, or the budget of the day used */
+  async function tell(
+    sessionId: string,
+    row: RunRow,
+    report: (sessionId: string, news: News) => Promise<void>,
+  ): Promise<number | undefined> {
+    const { taskId, status, reason, result } = await view(row)
+    const message = `${taskId} ${status}${reason === null ? '' : ` (${reason})`}\n${result.text ?? ''}`
+    try {
+      await report(sessionId, { taskId, message, once: ['ended', taskId] })
+    } catch (error) {
+      if (!(error instanceof DomainError)) throw error
+      if (GONE.has(error.code)) return undefined
+      if (error.details.retryAfterSeconds === undefined) throw error
+      return error.details.retryAfterSeconds * 1_000
+    }
+    return undefined
+  }
 
   return {
     async silent(taskId, given) {
@@ -55,17 +81,20 @@ export function createInside(deps: {
       const { parentSessionId } = row.trigger
       if (!row.untold || parentSessionId === undefined || !deps.reportToSession) return
       try {
-        const { taskId, status, reason, result } = await view(row)
-        const message = `${taskId} ${status}${reason === null ? '' : ` (${reason})`}\n${result.text ?? ''}`
-        await deps
-          .reportToSession(parentSessionId, { taskId, message, once: ['ended', taskId] })
-          .catch((error: unknown) => {
-            if (!(error instanceof DomainError && GONE.has(error.code))) throw error
-          })
+        for (let waitMs: number | undefined = TELL_AFTER_MS; waitMs !== undefined;) {
+          await clock.sleep(waitMs, stopped.signal)
+          if (!(await runs.get(row.id))?.untold) return
+          waitMs = await tell(parentSessionId, row, deps.reportToSession)
+        }
         await runs.update(row.id, { untold: false })
       } catch (error) {
+        if (stopped.signal.aborted) return
         deps.onError(`the end of ${row.id} could not be told to its session; the next start tries again`, error)
       }
+    },
+    stopTelling: () => stopped.abort(),
+    async heard(taskId) {
+      await runs.update(taskId, { untold: false }, { untold: true })
     },
     async report(taskId, given) {
       const row = await find(taskId)

@@ -79,13 +79,14 @@ export function createRuns(deps: RunsDeps): Runs & {
   })
   const family = createFamily({ runs, active, now: () => clock.now() })
   const { reportToSession, onError } = deps
-  const { tellEnd, ...inside } = createInside({
+  const { tellEnd, stopTelling, ...inside } = createInside({
     runs,
     active,
     find,
     view,
     cleanerFor: deps.cleanerFor,
     reportToSession,
+    clock,
     onError,
   })
   const launcher = createLauncher({
@@ -303,6 +304,7 @@ export function createRuns(deps: RunsDeps): Runs & {
     },
     async stop() {
       stopping = true
+      stopTelling()
       const all = [...active.values()]
       for (const { control } of all) control.abort.abort('server_stopped')
       const over = new AbortController()

@@ -62,6 +62,8 @@ export interface Runs {
   scheduled(issue: { wsId: string; issueId: string }, from: string, until: string): Promise<Run | undefined>
   /** The run once it has ended, or as it is after `waitMs` or when the signal aborts. @throws DomainError `run_not_found` */
   wait(taskId: string, waitMs: number, signal?: AbortSignal): Promise<Run>
+  /** The session that started it knows of its end by an answer, and needs no message. */
+  heard(taskId: string): Promise<void>
   /** Ends the run and the runs it started; answers when they have ended or after 15 s. An ended run is returned as it is. @throws DomainError `run_not_found` */
   cancel(taskId: string): Promise<Run>
   /** Starts the same request again as a new run with `retryOf` set. @throws as `start`, and `not_retryable` while it has not ended */

@@ -259,6 +259,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
       try {
         if (claim?.recordId !== undefined && (await deliveries.get(claim.recordId))) return
         const actor = await actorOf(sessionId)
+        await checkBudget(actor)
         const text = asMessage(message)
         await actor.accept({ message: text, from: null, mode: 'queue', grantId: null, label: null, taskId, claim })
       } finally {

@@ -1,4 +1,5 @@
-// An agent over ACP that starts a run for `run <prompt>` and repeats everything else; for tests of who hears of what.
+// An agent over ACP that starts a run for `run <prompt>`, also waits for it for `wait <prompt>`, or a second of it for
+// `brief <prompt>`, and repeats everything else; for tests of who hears of what.
 import { createInterface } from 'node:readline'
 
 const send = (message) => process.stdout.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`)
@@ -6,13 +7,20 @@ const { POSTERN_URL, POSTERN_TOKEN, POSTERN_WORKSPACE_ID } = process.env
 
 async function prompt({ sessionId, prompt: [{ text }] }) {
   let said = `heard ${text}`
-  if (text.startsWith('run ')) {
+  const [, how, order] = /^(run|wait|brief) (.*)$/s.exec(text) ?? []
+  if (how) {
+    const authorization = `Bearer ${POSTERN_TOKEN}`
     const answer = await fetch(`${POSTERN_URL}/api/workspaces/${POSTERN_WORKSPACE_ID}/headless`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${POSTERN_TOKEN}` },
-      body: JSON.stringify({ agent: 'demo', prompt: text.slice(4) }),
+      headers: { 'content-type': 'application/json', authorization, ...(how === 'brief' && { prefer: 'wait=1' }) },
+      body: JSON.stringify({ agent: process.argv[2] ?? 'demo', prompt: order }),
     })
-    said = `${answer.status} ${(await answer.json()).taskId}`
+    let { taskId, status } = await answer.json()
+    if (how === 'wait') {
+      const headers = { authorization, prefer: 'wait=30' }
+      status = (await (await fetch(`${POSTERN_URL}/api/headless/${taskId}`, { headers })).json()).status
+    }
+    said = `${answer.status} ${taskId} ${status}`
   }
   const content = { type: 'text', text: said }
   send({ method: 'session/update', params: { sessionId, update: { sessionUpdate: 'agent_message_chunk', content } } })

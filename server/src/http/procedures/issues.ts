@@ -292,8 +292,7 @@ export const issueProcedures = router({
     .input(z.strictObject(issue))
     .output(Run)
     .mutation(async ({ ctx, input: { id: wsId, issueId } }) => {
-      const starter =
-        typeof ctx.caller === 'string' ? undefined : starterOf(startedBy(ctx.caller, ctx.waitMs !== undefined))
+      const starter = typeof ctx.caller === 'string' ? undefined : starterOf(startedBy(ctx.caller))
       const started = await recorded(() => ctx.issues.run({ wsId, issueId }, ctx.idempotency, starter))
       return await accepted(ctx, started, ctx.waitMs)
     }),
@@ -346,10 +345,6 @@ function whenOf(given: {
 }
 
 /** Who asked, as the trigger of an issue's run says it. */
-function starterOf({ parentTaskId, parentSessionId, isAwaited }: Trigger): Starter {
-  return {
-    parentTaskId,
-    ...(parentSessionId !== undefined && { parentSessionId }),
-    ...(isAwaited !== undefined && { isAwaited }),
-  }
+function starterOf({ parentTaskId, parentSessionId }: Trigger): Starter {
+  return { parentTaskId, ...(parentSessionId !== undefined && { parentSessionId }) }
 }

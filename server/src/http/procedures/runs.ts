@@ -16,7 +16,7 @@ import {
 import { defined } from '../queries.ts'
 import { createScopeCheck } from '../run-scope.ts'
 import { operation, procedure, router } from '../trpc.ts'
-import { accepted, recorded, startedBy, START_ERRORS } from './starting.ts'
+import { accepted, recorded, shown, startedBy, START_ERRORS } from './starting.ts'
 
 const RunList = z
   .object({
@@ -86,7 +86,7 @@ export const runProcedures = router({
         body,
         ...(ctx.idempotency && { idempotency: ctx.idempotency }),
         ...(typeof ctx.caller !== 'string' && {
-          trigger: startedBy(ctx.caller, body.wait === true || ctx.waitMs !== undefined),
+          trigger: startedBy(ctx.caller),
         }),
       }
       const started = await recorded(() => ctx.runs.start(request))
@@ -142,8 +142,8 @@ export const runProcedures = router({
     )
     .input(z.strictObject(taskId))
     .output(Run)
-    .query(({ ctx, input }) =>
-      ctx.waitMs === undefined ? ctx.runs.get(input.taskId) : ctx.runs.wait(input.taskId, ctx.waitMs, ctx.signal),
+    .query(async ({ ctx, input: { taskId: id } }) =>
+      shown(ctx, await (ctx.waitMs === undefined ? ctx.runs.get(id) : ctx.runs.wait(id, ctx.waitMs, ctx.signal))),
     ),
 
   cancel: procedure
@@ -266,6 +266,7 @@ export const runProcedures = router({
             'session_not_found',
             'session_ended',
             'buffer_full',
+            'budget_reached',
             'storage_unavailable',
             'draining',
           ],

@@ -41,14 +41,22 @@ export async function accepted(ctx: Context, started: Started, waitMs: number | 
   ctx.reply.headers['Location'] = `/api/headless/${run.taskId}`
   if (replayed) ctx.reply.headers['Idempotency-Replayed'] = 'true'
   if (waitMs === undefined || ctx.streams) return run
-  const now = await ctx.runs.wait(run.taskId, waitMs, ctx.signal)
+  const now = await shown(ctx, await ctx.runs.wait(run.taskId, waitMs, ctx.signal))
   if (!isTerminal(now.status)) return replayed ? run : now
   ctx.reply.status = 200
   return now
 }
 
 /** The trigger of a run that an agent process starts. */
-export function startedBy({ taskId, sessionId }: RunCaller, isAwaited: boolean): Trigger {
+export function startedBy({ taskId, sessionId }: RunCaller): Trigger {
   const shared = { kind: 'run' as const, grantId: null, issueId: null, parentTaskId: taskId }
-  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId, ...(isAwaited && { isAwaited }) }
+  return sessionId === null ? shared : { ...shared, parentSessionId: sessionId }
+}
+
+/** Answers with a run. A session that so learns the end of one that it started is not told again. */
+export async function shown({ caller, runs, signal }: Context, run: Run): Promise<Run> {
+  const { parentSessionId } = run.trigger
+  const isItsOwn = typeof caller !== 'string' && caller.sessionId !== null && caller.sessionId === parentSessionId
+  if (isItsOwn && isTerminal(run.status) && !signal.aborted) await runs.heard(run.taskId)
+  return run
 }
