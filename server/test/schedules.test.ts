@@ -1,5 +1,6 @@
+import { mkdirSync, rmSync } from 'node:fs'
 import { mkdir, readFile, utimes, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Run, Workspace } from '../src/model.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
@@ -102,6 +103,24 @@ describe('an issue that schedules itself', () => {
     await at.look()
     expect(dues(await at.runs('tick'))).toEqual(['10', '20', '30'].map((second) => `2026-11-20T09:00:${second}.000Z`))
     expect((await at.runs('tick'))[0]).toMatchObject({ prompt: 'Do it.', agent: 'quick', trigger: { kind: 'issue' } })
+  })
+
+  test('is noticed also in a folder that was taken away and made again, however often', async () => {
+    await using at = await stage()
+    const folder = dirname(at.file('tick'))
+    await at.write('tick', 'when: { kind: every, every: 10s }')
+    for (const second of [10, 20, 30, 40, 50]) {
+      // At once: nothing of the server runs in between, and many file systems give the new folder the old inode.
+      rmSync(second % 20 === 0 ? dirname(folder) : folder, { recursive: true })
+      mkdirSync(folder, { recursive: true })
+      // Looked at before anything is in it: from here on only a watch that lives tells of the new file.
+      await at.look()
+      await at.look()
+      const issueId = `tick-${second}`
+      await at.write(issueId, 'when: { kind: every, every: 10s }')
+      at.clock.passTo(Date.parse(`2026-11-20T09:00:${second}.000Z`))
+      await at.fired(issueId, `2026-11-20T09:00:${second}.000Z`)
+    }
   })
 
   test('is started again by its file, and does not make up for the time in which it was stopped', async () => {

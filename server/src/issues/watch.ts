@@ -1,6 +1,6 @@
 import { watch, type FSWatcher } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { ISSUE_FOLDER } from '../model/issues.ts'
 
 /**
@@ -11,7 +11,8 @@ import { ISSUE_FOLDER } from '../model/issues.ts'
  * @param root real path of the workspace
  */
 export function watchFolder(root: string, onChange: () => void): { again(): Promise<void>; close(): void } {
-  const levels = [join(root, ISSUE_FOLDER), join(root, ISSUE_FOLDER.split('/')[0] ?? ''), root]
+  const [first = ''] = ISSUE_FOLDER.split('/')
+  const levels = [join(root, ISSUE_FOLDER), join(root, first), root]
   let watcher: FSWatcher | undefined
   let watched: { path: string; inode: bigint } | undefined
   let closed = false
@@ -22,32 +23,43 @@ export function watchFolder(root: string, onChange: () => void): { again(): Prom
     watched = undefined
   }
 
-  async function again(): Promise<void> {
+  async function nearest(): Promise<typeof watched> {
     for (const path of levels) {
       const found = await stat(path, { bigint: true }).catch(() => undefined)
-      if (closed) return
-      if (!found?.isDirectory()) continue
-      if (watched?.path === path && watched.inode === found.ino) return
-      drop()
-      const [first] = ISSUE_FOLDER.split('/')
-      try {
-        watcher = watch(path, (_event, name) => {
-          // The root of a workspace is busy: only what could hold the folder matters there.
-          if (path === root && name !== null && name !== first) return
-          onChange()
-        })
-        watcher.on('error', drop)
-        watched = { path, inode: found.ino }
-      } catch {
-        drop() // no watches left on this machine: then the slow look has to do
-      }
-      return
+      if (found?.isDirectory()) return { path, inode: found.ino }
     }
-    drop()
+    return undefined
+  }
+
+  function begin(path: string): FSWatcher {
+    const begun = watch(path, (_event, name) => {
+      // Under its own name the system tells of the folder itself. It may be gone, and the next one have its inode.
+      if (name === basename(path)) drop()
+      // The root of a workspace is busy: only what could hold the folder matters there.
+      else if (path === root && name !== null && name !== first) return
+      onChange()
+    })
+    return begun.on('error', drop)
   }
 
   return {
-    again,
+    async again() {
+      // Until it stays the same: folders come and go between a look and the beginning of a watch.
+      for (;;) {
+        const found = await nearest()
+        if (closed || (found?.path === watched?.path && found?.inode === watched?.inode)) return
+        drop()
+        if (!found) return
+        try {
+          watcher = begin(found.path)
+          watched = found
+        } catch (error) {
+          // No watches left on this machine: then the slow look has to do.
+          if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return
+        }
+      }
+    },
+
     close() {
       closed = true
       drop()
