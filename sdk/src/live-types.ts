@@ -27,6 +27,7 @@ export type SessionReason = Open<
   | 'resume_mismatch'
   | 'workspace_moved'
   | 'credential_not_found'
+  | 'log_damaged'
   | 'workspace_removed'
   | 'output_limit'
   | 'process_limit'

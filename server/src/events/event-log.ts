@@ -40,6 +40,9 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
   const readers = new Map<string, Set<() => void>>()
 
   const writer = (log: string): Promise<Writer> => cached(writers, log, () => openWriter(log))
+  /** Undefined too for one that cannot be opened: who appends to it is told. */
+  const opened = (log: string): Promise<Writer | undefined> =>
+    writers.get(log)?.catch(() => undefined) ?? Promise.resolve(undefined)
   async function openWriter(log: string): Promise<Writer> {
     await disk.mkdir(dirname(path(log)), { recursive: true, mode: 0o700 })
     let lastSeq = 0
@@ -94,7 +97,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
   }
 
   async function readFrom(log: string, after: number, limit: number, offset: number): Promise<Page> {
-    const known = await writers.get(log)
+    const known = await opened(log)
     if (known && after >= known.lastSeq) return { events: [], offset }
     const first = known?.tail[0]?.event.seq
     if (known && first !== undefined && after >= first - 1) {
@@ -105,7 +108,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
   }
 
   async function hurry(log: string): Promise<void> {
-    const open = await writers.get(log)
+    const open = await opened(log)
     if (!open) return
     open.isHurried = true // also for what is on its way and not yet in the queue
     open.hurry?.()
@@ -113,14 +116,19 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
   }
 
   async function close(log: string): Promise<void> {
-    const open = await writers.get(log)
+    const open = await opened(log)
+    if (!open) return
+    open.hurry?.()
+    // Until then it stays the only writer of its file.
+    while (open.flushing) await open.flushing
     writers.delete(log)
-    open?.hurry?.()
-    await open?.flushing
-    await open?.journal.close()
+    await open.journal.close()
   }
 
   return {
+    async open(log) {
+      await writer(log)
+    },
     async append(log, events) {
       const to = await writer(log)
       return await new Promise((resolve, reject) => {
@@ -154,7 +162,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
       }
     },
     async lastSeq(log) {
-      const known = await writers.get(log)
+      const known = await opened(log)
       if (known) return known.lastSeq
       let seq = 0
       for (let offset = 0; ;) {

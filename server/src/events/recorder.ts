@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts'
 import { isAwaited } from './event-log.ts'
 import type { EventLog } from './types.ts'
 import type { NewEvent } from '../model.ts'
+import { DamagedStateError } from '../store/disk.ts'
 
 /** Bytes of JSON that one event stores at most; longer texts in it are cut and flagged `truncated`. */
 export const MAX_EVENT_BYTES = 1024 * 1024
@@ -10,7 +11,10 @@ const MAX_BACKLOG_BYTES = 1024 * 1024
 /** Milliseconds before a write that failed is tried again. */
 const RETRY_MS = 500
 
-/** A run's or session's way into its log: keeps order, survives a full disk by waiting for room, holds the program back meanwhile. */
+/**
+ * A run's or session's way into its log: keeps order, survives a full disk by waiting for room, holds the program back
+ * meanwhile. A damaged log takes nothing more: what was to go into it is dropped, so that nobody waits for it.
+ */
 export interface Recorder {
   /** Queues events. The promise resolves when the program may be read further. */
   add(events: NewEvent[]): Promise<void>
@@ -32,7 +36,8 @@ export function createRecorder(deps: { events: EventLog; clock: Clock; log: stri
         try {
           await events.append(log, batch)
           break
-        } catch {
+        } catch (error) {
+          if (error instanceof DamagedStateError) break
           if (signal.aborted) return
           await clock.sleep(RETRY_MS, signal).catch(() => undefined)
         }

@@ -4,7 +4,9 @@ export type { EventPage } from '../model.ts'
 
 /** Numbered events, a log per run. One writer per log; readers have cursors, not queues. Decision 0008. */
 export interface EventLog {
-  /** Resolves with the last seq, once the events are on disk. Order of calls is order of seq. */
+  /** Makes a log ready to be appended to, which the first `append` does as well. @throws DamagedStateError */
+  open(log: string): Promise<void>
+  /** Resolves with the last seq, once the events are on disk. Order of calls is order of seq. @throws as `open`; what the disk says */
   append(log: string, events: NewEvent[]): Promise<number>
   /** Events with a seq above `after`, at most `limit`. @throws DomainError `log_retired` when the log was removed */
   read(log: string, after: number, limit: number): Promise<Event[]>

@@ -54,6 +54,7 @@ export type SessionReason =
   | 'resume_mismatch'
   | 'workspace_moved'
   | 'credential_not_found'
+  | 'log_damaged'
   | 'workspace_removed'
   | 'output_limit'
   | 'process_limit'

@@ -8,6 +8,7 @@ import { addToDay, dayOf, spentOf } from '../model/budget.ts'
 import type { EventLog } from '../events/types.ts'
 import type { NewEvent, Usage } from '../model.ts'
 import type { DeliveryRow, PermissionRequest, Session, SessionRow, SessionState } from '../model/sessions.ts'
+import { DamagedStateError } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import { NotLive, startLive, type Live, type LiveDeps } from './live.ts'
 import { createMailbox, type NewMessage } from './mailbox.ts'
@@ -19,6 +20,8 @@ export const CANCEL_MS = 10_000
 export const OPEN_MS = 120_000
 /** Milliseconds that ending a session waits for its process. */
 const END_WAIT_MS = 15_000
+/** Milliseconds that a session without a process waits for its log; what is left is written when that can be. */
+const LOG_WAIT_MS = 5_000
 /** Deaths in a row, without a turn that ended, after which a session stays suspended until its next input. */
 const MAX_STRIKES = 3
 /** Milliseconds before the next start after a death; doubled for each further one. */
@@ -95,6 +98,20 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   function log(event: NewEvent): Promise<void> {
     isLogOpen = true
     return recorder.add([event])
+  }
+  async function logged(): Promise<void> {
+    const late = new AbortController()
+    const over = new AbortController()
+    void clock.sleep(LOG_WAIT_MS, over.signal).then(
+      () => late.abort(),
+      () => undefined,
+    )
+    await recorder.settle(AbortSignal.any([giveUp.signal, late.signal]))
+    over.abort()
+  }
+  /** Of the newest event on disk; of a log that cannot be read, as far as its row knows. */
+  async function lastSeq(): Promise<number> {
+    return await events.lastSeq(id).catch(() => row.lastSeq)
   }
   function become(next: SessionState, why?: Why): void {
     if (state === next) return
@@ -196,7 +213,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       become('idle')
       mailbox.pump()
     } catch (error) {
-      failure ??= await judge(error)
+      failure ??= await judge(error).catch(() => undefined) // the disk is full: the next start finds the same
       live?.stop('canceled')
     }
   }
@@ -220,6 +237,14 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     if (!agent) throw new NotLive('agent_not_found', `there is no agent "${row.agent}" any more`)
     const cwd = await deps.workspaceDirectory(row.wsId)
     if (cwd !== row.cwd) throw new NotLive('workspace_moved', `${row.wsId} was in another directory`)
+    await events.open(id).catch((error: unknown) => {
+      if (!(error instanceof DamagedStateError)) return // tried again with every event
+      deps.onError(`the log of session ${id} cannot be read`, error)
+      throw new NotLive(
+        'log_damaged',
+        'its events.ndjson is damaged; take the damaged line out, then send it a message',
+      )
+    })
     if (ending || isStopping) throw new NotLive('server_stopped', 'stopped before it was started')
     return await startLive(deps, { row, agent, onEvent, onRequest })
   }
@@ -287,10 +312,11 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     if (ending) return
     if (FINAL.has(why.reason)) return await end(why).catch((error: unknown) => deps.onError(`session ${id}`, error))
     become('suspended', why)
-    await recorder.settle(giveUp.signal)
+    await logged()
     if (state !== 'suspended') return
-    const lastSeq = await events.lastSeq(id)
-    await save({ ...why, lastActivityAt, lastSeq }).catch((error: unknown) => deps.onError(`session ${id}`, error))
+    await save({ ...why, lastActivityAt, lastSeq: await lastSeq() }).catch((error: unknown) =>
+      deps.onError(`session ${id}`, error),
+    )
     if (mailbox.size > 0 && !isStopping && !NEEDS_A_PERSON.has(why.reason) && ++strikes <= MAX_STRIKES) {
       void clock.sleep(RESTART_MS * 2 ** (strikes - 1), giveUp.signal).then(mailbox.pump, () => undefined)
     } else if (state === 'suspended') await closeLog()
@@ -344,10 +370,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       over.abort()
       await mailbox.failAll('session_ended') // what was cut off
     }
-    await recorder.settle(giveUp.signal)
-    await save({ lastSeq: (await events.lastSeq(id)) + 1 }).catch(() => undefined)
+    await logged()
+    await save({ lastSeq: (await lastSeq()) + 1 }).catch(() => undefined)
     become('ended', why)
-    await recorder.settle(giveUp.signal)
+    await logged()
     await closeLog()
     deps.onEnded(id)
   }
@@ -364,7 +390,6 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     },
     async view() {
       const { cwd: _, credentials: __, spent: ___, launch: ____, ...shown } = row
-      const lastSeq = isLogOpen ? Math.max(row.lastSeq, await events.lastSeq(id)) : row.lastSeq
       const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
       return {
         ...shown,
@@ -372,7 +397,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
         steerable,
         waiting: mailbox.size,
         lastActivityAt,
-        lastSeq,
+        lastSeq: isLogOpen ? await lastSeq() : row.lastSeq,
       }
     },
     accept: mailbox.accept,

@@ -19,6 +19,7 @@ export const NEEDS_A_PERSON: ReadonlySet<SessionReason> = new Set([
   'agent_not_startable',
   'workspace_moved',
   'credential_not_found',
+  'log_damaged',
 ])
 
 /** Why a process could not be started, or its conversation not be opened. */

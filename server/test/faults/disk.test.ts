@@ -6,6 +6,8 @@ import type { EventPage, Run } from '../../src/model.ts'
 import { diskError, faultyDisk } from '../faulty-disk.ts'
 import { startTestServer } from '../harness.ts'
 import { checkInvariants, checkState, figures, newLedger } from '../invariants.ts'
+import type { Receipt, Session } from '../../src/model/sessions.ts'
+import { get, replies, send } from '../session-client.ts'
 import { adminToken, call, serve, tryServe } from '../server-process.ts'
 import { eventually, temporaryDirectory } from '../temporary.ts'
 
@@ -226,6 +228,48 @@ test('F5: a run canceled in the queue while the disk is full is canceled once th
   expect((await again.call<Run>('GET', `/api/headless/${taskId}`)).body.status).toBe('canceled')
   const { events } = (await again.call<EventPage>('GET', `/api/headless/${taskId}/events`)).body
   expect(events.map(({ type }) => type)).toEqual(['run.queued', 'run.ended'])
+})
+
+test('F5: whichever file call of a session fails, nothing acknowledged is lost, and the server lives', async () => {
+  const figuresOf = { points: 0, refused: 0 }
+  const errors = ['EIO', 'ENOSPC', 'short'] as const
+  for (let n = 1; n <= 30; n++) {
+    const faulty = faultyDisk()
+    const error = errors[n % errors.length] ?? 'EIO'
+    await using server = await startTestServer({ disk: faulty.disk })
+    const wsId = await server.workspace()
+    const from = faulty.calls.length
+    faulty.onCall = (_, call) => {
+      if (call !== from + n) return undefined
+      if (error === 'short') return 'short'
+      throw diskError(error)
+    }
+    const refusedFirst = async <T extends object>(path: string, body: object, key: string): Promise<T> => {
+      for (;;) {
+        const headers = { 'idempotency-key': key }
+        const answer = await server.call<T & { code?: string }>('POST', path, body, { token: true, headers })
+        if (answer.status < 300) return answer.body
+        expect([answer.status, answer.body.code], answer.text).toEqual([503, 'storage_unavailable'])
+        figuresOf.refused++
+      }
+    }
+    const { id } = await refusedFirst<Session>('/api/sessions', { wsId, agent: 'demo', prompt: 'first' }, 'open')
+    const input = `/api/sessions/${id}/input`
+    for (const message of ['second', 'third']) await refusedFirst<Receipt>(input, { message }, message)
+    await eventually(async () => {
+      if ((await replies(server, id)).length >= 3) return true
+      // It says what kept it from its start, and is started again with the next message.
+      if ((await get(server, id)).reason === 'agent_not_startable') await send(server, id, 'again')
+      return false
+    })
+    const said = (await replies(server, id)).map((text) => /received "(\w+)"/.exec(text)?.[1]).slice(0, 3)
+    expect(said, `call ${n}, ${faulty.calls[from + n - 1]}: ${error}`).toEqual(['first', 'second', 'third'])
+    await server.call('POST', `/api/sessions/${id}/end`, undefined, { token: true })
+    expect((await get(server, id)).state).toBe('ended')
+    figuresOf.points++
+  }
+  figures('F5 (sessions)', figuresOf)
+  expect(figuresOf.refused).toBeGreaterThan(0)
 })
 
 test('F6, D4-D6, D12: a server refuses damaged state by name with exit 65, and leaves it as it is', async () => {
