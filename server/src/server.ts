@@ -132,7 +132,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       runDirectory: directories.run,
     })
     const liveSessions = createLiveFiles<LiveSession>(disk, join(dataDir, 'live-sessions'))
-    const resumed = await recoverSessions({ sessions: store.sessions, events, processes, liveFiles: liveSessions })
+    const resumed = await recoverSessions({
+      sessions: store.sessions,
+      events,
+      processes,
+      liveFiles: liveSessions,
+      onError: onTrouble,
+    })
     if (resumed.suspended > 0) log.warn(resumed, 'sessions of a server that died were suspended')
     // After what was left alive is gone: it takes away what they left.
     const temporaries = await openTemporaries({

@@ -74,6 +74,19 @@ test('a damaged log stops its session alone, which says so and goes on once the 
   await server.process.end('SIGTERM')
 })
 
+test('a session that was live when the server died keeps it from no start with a damaged log', async () => {
+  await using directory = await temporaryDirectory()
+  const first = await answered(directory.path)
+  const { id } = first
+  await first.server.process.end('SIGKILL')
+  await damage(directory.path, id)
+  const server = await startKillable(directory.path)
+  expect(await get(server, id)).toMatchObject({ state: 'suspended', reason: 'server_died' })
+  expect(server.process.stderr()).toMatch(/events\.ndjson at byte \d+: damaged line/)
+  expect(processesOf(id)).toEqual([])
+  await server.process.end('SIGTERM')
+})
+
 test('a session with a damaged log can be ended, and takes nothing afterwards', async () => {
   await using directory = await temporaryDirectory()
   const first = await answered(directory.path)

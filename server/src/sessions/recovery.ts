@@ -16,6 +16,7 @@ export async function recoverSessions(deps: {
   events: EventLog
   processes: Processes
   liveFiles: LiveFiles<LiveSession>
+  onError(message: string, error: unknown): void
 }): Promise<{ suspended: number; ended: number; survivors: number }> {
   const { sessions, events, processes, liveFiles } = deps
   const left = await liveFiles.left()
@@ -25,9 +26,14 @@ export async function recoverSessions(deps: {
     const row = await sessions.get(id)
     if (row?.state === 'suspended') {
       suspended++
-      const lastSeq = await events.append(id, [{ type: 'session.state', state: 'suspended', ...DIED }])
-      await events.close(id)
-      await sessions.update(id, { ...DIED, lastSeq })
+      await sessions.update(id, DIED)
+      try {
+        const lastSeq = await events.append(id, [{ type: 'session.state', state: 'suspended', ...DIED }])
+        await events.close(id)
+        await sessions.update(id, { lastSeq })
+      } catch (error) {
+        deps.onError(`the log of session ${id} cannot be read`, error) // no reason not to start
+      }
     }
     await liveFiles.remove(id)
   }
