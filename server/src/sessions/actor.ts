@@ -278,9 +278,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   async function onRequest(ask: PermissionAsk, signal: AbortSignal): Promise<string | undefined> {
     asking++
-    if (state === 'busy') become('waiting')
     try {
       const { request, answered } = await deps.ask({ session: row, ask }, signal)
+      if (state === 'busy') become('waiting')
       const { id: requestId, title, kind, toolCallId, options, expiresAt } = request
       void log({ type: 'permission.requested', requestId, title, kind, toolCallId, options, expiresAt })
       const { status, answer, answeredBy } = await answered
