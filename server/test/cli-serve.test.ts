@@ -156,6 +156,34 @@ describe('postern tour', () => {
     expect(ran.stderr).not.toContain('tour failed')
   })
 
+  test('plays in the directory that a removed ws-demo left', async () => {
+    await using home = await temporaryDirectory()
+    await using server = await serving(home.path)
+    const at = { home: home.path }
+    expect(await cli(['tour', '--exit'], at)).toMatchObject({ code: 0 })
+    expect(await cli(['ws', 'rm', 'ws-demo'], at)).toMatchObject({ code: 0 })
+    const again = await cli(['tour', '--exit'], at)
+    expect(again.code, again.stderr).toBe(0)
+    expect(again.stdout).toMatch(/^1 workspace {2}ws-demo .*, as it was left$/m)
+    expect(server.url).toMatch(/^http/)
+  })
+
+  test('keeps serving when a step failed, and says what to type', async () => {
+    await using home = await temporaryDirectory()
+    {
+      await using server = await serving(home.path)
+      await cli(['ws', 'add', '--id', 'ws-demo', '--tag', 'demo', '--agents', 'shell'], { home: home.path })
+      expect(server.url).toMatch(/^http/)
+    }
+    const tour = startCli(['tour'], { home: home.path, env: { POSTERN_PORT: '0' } })
+    const url = await ready(tour)
+    await eventually(() => tour.stdout().includes('Still serving; Ctrl-C stops.'))
+    expect(tour.stderr()).toMatch(/^✗ tour failed at "run": .*demo.*\n {2}npx postern workspace set ws-demo/)
+    expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    tour.child.kill('SIGINT')
+    expect((await tour.ended).code).toBe(0)
+  })
+
   test('names the step that failed and exits with 1', async () => {
     await using home = await temporaryDirectory()
     await using server = await serving(home.path)

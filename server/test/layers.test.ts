@@ -13,6 +13,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'cli/serve': ['cli', 'server', 'config'],
   // Works when no server does: it looks at the same configuration the server would.
   'cli/doctor': ['cli', 'sdk', 'config'],
+  // Takes up the workspace that an earlier tour left in the data directory.
+  'cli/tour': ['cli', 'sdk', 'config'],
   // A program of its own, started as a child: it shares nothing with the server.
   'demo-agent': [],
   server: [

@@ -64,7 +64,7 @@ function hintOf(error: PosternError): string | undefined {
 }
 
 /** A hint with our commands as they can be typed here: `npx postern` in a checkout. */
-const runnable = (context: Context, hint: string): string =>
+export const runnable = (context: Context, hint: string): string =>
   hint.replace(
     /(?<![\w/.-])postern (?=(serve|tour|doctor|run|runs|workspace|ws|cred|agents|issue|inbox|report|session|channel|requests|listen|trigger|keys)\b)/g,
     `${context.me} `,

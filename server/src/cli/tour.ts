@@ -1,7 +1,18 @@
 import { randomUUID } from 'node:crypto'
-import { ConnectionError, NotFoundError, Postern, PosternError, type Run, type Workspace } from '@postern/sdk'
+import { join } from 'node:path'
+import {
+  ConflictError,
+  ConnectionError,
+  NotFoundError,
+  Postern,
+  PosternError,
+  type Run,
+  type Workspace,
+} from '@postern/sdk'
+import { dataDirectory } from '../config.ts'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
+import { runnable } from './explain.ts'
 import { textOf } from './follow.ts'
 import { writeSample } from './sample.ts'
 import type { Serving } from './serve.ts'
@@ -26,13 +37,15 @@ const STEPS: { name: string; play(stage: Stage): Promise<void> }[] = [
 /**
  * Shows what exists, as an ordinary client: a workspace, a run with its events and diff, what it reported, a live session
  * and an address that leads to it, a key that is replayed, a run that is canceled. Uses the server of the data
- * directory, or starts one and keeps serving. Repeatable.
+ * directory, or starts one and keeps serving, also when a step failed. Repeatable.
  *
- * @returns 0 when every step passed; else 1, and the failed step was named
+ * @returns with `exit`, or another's server: 0 when every step passed; else 1, and the failed step was named. Else the
+ * exit code of the server, once it was told to stop
  */
 export async function tour(context: Context, flags: { exit: boolean }): Promise<number> {
   const { screen } = context
   const { postern, serving } = await open(context)
+  const keeps = serving !== undefined && !flags.exit
   const startedAt = performance.now()
   let number = 0
   const stage: Stage = {
@@ -50,12 +63,16 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
       screen.complain(
         `${screen.style('red', '✗')} tour failed at "${step.name}": ${inert((error as Error).message, true)}`,
       )
-      if (error instanceof PosternError && error.hint !== undefined) screen.complain(`  ${inert(error.hint, true)}`)
+      if (error instanceof PosternError && error.hint !== undefined)
+        screen.complain(`  ${runnable(context, inert(error.hint, true))}`)
+      if (keeps) {
+        screen.print(`Still serving; Ctrl-C stops. Documents: ${postern.url}/docs`)
+        return await serving.ended
+      }
       await serving?.stop()
       return EXIT.unexpected
     }
   }
-  const keeps = serving !== undefined && !flags.exit
   const passed = `${screen.style('green', '✓')} tour passed in ${span(performance.now() - startedAt)}.`
   screen.print(`${passed}${keeps ? ' Still serving; Ctrl-C stops.' : ''}${flags.exit ? '' : ' Your turn:'}`)
   if (flags.exit) await endTourSessions(postern)
@@ -78,20 +95,28 @@ async function open(context: Context): Promise<{ postern: Postern; serving: Serv
   return { postern: await Postern.connect({ url: serving.server.url, home: serving.dataDir }), serving }
 }
 
-async function showWorkspace({ postern, line }: Stage): Promise<void> {
-  const { workspace, files } = await demoWorkspace(postern)
+async function showWorkspace({ postern, context, line }: Stage): Promise<void> {
+  const { workspace, files } = await demoWorkspace(postern, context)
   const origin = files === undefined ? 'as it was left' : `new git repository, ${files} files`
   line('workspace', `${workspace.id}  ${inert(workspace.path, true)}, ${origin}`)
 }
 
-async function demoWorkspace(postern: Postern): Promise<{ workspace: Workspace; files?: number }> {
+async function demoWorkspace(postern: Postern, context: Context): Promise<{ workspace: Workspace; files?: number }> {
+  const wanted = { id: WORKSPACE, tag: 'demo' } as const
   try {
     return { workspace: await postern.workspaces.get(WORKSPACE) }
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error
-    const workspace = await postern.workspaces.create({ id: WORKSPACE, tag: 'demo' })
-    return { workspace, files: await writeSample(workspace.path) }
   }
+  try {
+    const workspace = await postern.workspaces.create(wanted)
+    return { workspace, files: await writeSample(workspace.path) }
+  } catch (error) {
+    if (!(error instanceof ConflictError)) throw error
+  }
+  // It was removed, and its directory was kept.
+  const home = dataDirectory({ flags: context.dataFlag, env: process.env })
+  return { workspace: await postern.workspaces.create({ ...wanted, path: join(home, 'workspaces', WORKSPACE) }) }
 }
 
 async function showRun({ postern, context, line, more }: Stage): Promise<void> {
