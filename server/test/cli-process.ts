@@ -113,12 +113,11 @@ function start([program = '', ...args]: string[], options: CliOptions): CliProce
   child.stderr.on('data', (chunk) => (stderr += String(chunk)))
   child.stdin.on('error', () => undefined)
   child.stdin.end(options.stdin ?? '')
-  const ended = once(child, 'close').then(([code, signal]) => ({
-    code: code as number | null,
-    signal: signal as NodeJS.Signals | null,
-    stdout,
-    stderr,
-  }))
+  const ended = once(child, 'close').then(([code, signal]) => {
+    // Nothing that any test sees names a command that cannot be typed.
+    if ((stdout + stderr).includes('npx npx')) throw new Error(`a hint says npx twice:\n${stdout}${stderr}`)
+    return { code: code as number | null, signal: signal as NodeJS.Signals | null, stdout, stderr }
+  })
   return { child, stdout: () => stdout, stderr: () => stderr, ended }
 }
 

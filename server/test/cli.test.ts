@@ -272,6 +272,16 @@ describe('errors', () => {
     expect(await cli(['run', 'hello', '-w', workspace, '--deadline', '1s'])).toMatchObject({ code: 2 })
   })
 
+  test('of usage name the help of their command as it can be typed', async () => {
+    for (const command of ['ws set ws-news', 'issue set brief', 'issue schedule', 'inbox done']) {
+      const { code, stderr } = await cli(command.split(' '))
+      expect({ code, stderr }).toEqual({
+        code: 2,
+        stderr: expect.stringMatching(/\n {2}npx postern \w+ \w+ --help\n$/) as string,
+      })
+    }
+  })
+
   test('name what was not found, with what is near, and exit with 5', async () => {
     await golden('error-workspace', await cli(['run', 'hello', '-w', 'ws-newz']))
     await golden('error-run', await cli(['runs', 'show', 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6']))

@@ -37,7 +37,10 @@ export function exitOf(status: string): number {
   }
 }
 
-/** Ends the command with a code; the message, when there is one, was not shown yet. */
+/**
+ * Ends the command with a code; the message, when there is one, was not shown yet. Its hint names our commands as
+ * `postern …`: how they are typed here is filled in where it is shown.
+ */
 export class CliExit extends Error {
   override readonly name = 'CliExit'
   readonly code: number

@@ -220,7 +220,7 @@ export async function markDone(
 ): Promise<number> {
   const { screen, options } = context
   if ((given.length === 0) === !flags.all)
-    throw new CliExit(EXIT.usage, 'either ids or --all is needed', `${context.me} inbox done --help`)
+    throw new CliExit(EXIT.usage, 'either ids or --all is needed', 'postern inbox done --help')
   if (flags.workspace !== undefined && !flags.all) throw new CliExit(EXIT.usage, '-w goes with --all')
   const postern = await context.connect()
   const wsId = flags.workspace === undefined ? undefined : await resolveWorkspace(postern, flags.workspace)

@@ -102,8 +102,7 @@ export async function setIssue(context: Context, name: string, flags: IssueFlags
     ...(await settings(flags)),
     ...(flags.schedule === false ? { when: null } : when && { when }),
   }
-  if (Object.keys(changes).length === 0)
-    throw new CliExit(EXIT.usage, 'nothing to change', `${context.me} issue set --help`)
+  if (Object.keys(changes).length === 0) throw new CliExit(EXIT.usage, 'nothing to change', 'postern issue set --help')
   const postern = await context.connect()
   const { wsId, issueId } = await resolveIssue(postern, name, flags.workspace)
   const { revision } = await postern.issues.get(wsId, issueId)
@@ -155,10 +154,10 @@ export async function runIssue(context: Context, name: string, flags: IssueFlags
 
 /** `postern issue schedule`: of an issue, or with --preview of an expression. */
 export async function showSchedule(context: Context, name: string | undefined, flags: IssueFlags): Promise<number> {
-  const { screen, options, me } = context
+  const { screen, options } = context
   const count = parseCount(flags.count ?? '5', '--count')
   if ((name === undefined) === (flags.preview === undefined))
-    throw new CliExit(EXIT.usage, 'name an issue, or give --preview "<cron>"', `${me} issue schedule --help`)
+    throw new CliExit(EXIT.usage, 'name an issue, or give --preview "<cron>"', 'postern issue schedule --help')
   const postern = await context.connect()
   if (flags.preview !== undefined) {
     const timezone = flags.timezone === undefined ? {} : { timezone: flags.timezone }

@@ -56,7 +56,7 @@ export async function setWorkspace(context: Context, id: string, flags: Record<s
   const patch: UpdateWorkspace = { ...(flags['tag'] !== undefined && { tag: flags['tag'] }), ...settings(flags) }
   const caps = budgetOf(flags)
   if (Object.keys({ ...patch, ...caps }).length === 0)
-    throw new CliExit(EXIT.usage, 'nothing to change', `${context.me} workspace set --help`)
+    throw new CliExit(EXIT.usage, 'nothing to change', 'postern workspace set --help')
   const postern = await context.connect()
   const wsId = await resolveWorkspace(postern, id)
   // Caps that are not named stay; the server takes a budget as a whole.
