@@ -329,7 +329,9 @@ describe('postern channel', () => {
     await cli(['session', 'send', id, '/sleep 50'])
     await inState(id, 'busy')
     const late = await cli(['channel', 'test', grantId, '--deadline', '300ms'])
-    expect(late).toMatchObject({ code: 8, stderr: expect.stringContaining('is accepted') as string })
+    expect(late).toMatchObject({ code: 8, stdout: expect.stringMatching(/^dlv_\w+\tfailed\n$/) as string })
+    expect(late.stderr).toContain('is failed (grant_revoked)\n')
+    expect(late.stderr).toContain('it waited in line, and was dropped with its address\n  npx postern session show')
   })
 
   test('curl prints a command that works as it stands', async () => {

@@ -172,7 +172,7 @@ export async function testChannel(
   given: string,
   flags: { message: string; deadline: string },
 ): Promise<number> {
-  const { screen, options, me } = context
+  const { screen, options } = context
   const deadlineMs = parseSpan(flags.deadline, '--deadline')
   const postern = await context.connect()
   const grant = await postern.channels.get(await resolveGrant(postern, given))
@@ -192,22 +192,32 @@ export async function testChannel(
     ttlSeconds: TEST_TTL_SECONDS,
     label: 'channel test',
   })
+  let delivery: Delivery
   try {
     const { data, status } = await hooks
       .send(door.webhook, { message: flags.message, from: 'postern' }, { retries: 1 })
       .withResponse()
     say(true, `knock on an address of our own → ${status} ${data.status}`)
-    const delivery = await settled(postern, data.deliveryId, deadlineMs)
-    const isThrough = delivery.status === 'confirmed'
-    say(isThrough, `${delivery.id} is ${delivery.status}${delivery.reason === null ? '' : ` (${delivery.reason})`}`)
-    if (options.json) screen.printJson(delivery)
-    else screen.print(`${delivery.id}\t${delivery.status}`)
-    if (!isThrough) {
-      const hint = `${me} session show ${grant.sessionId}`
-      throw new CliExit(EXIT.ownDeadline, `the agent has not taken it within ${flags.deadline}; it is dropped`, hint)
-    }
+    delivery = await settled(postern, data.deliveryId, deadlineMs)
   } finally {
     await postern.channels.revoke(door.grantId)
+  }
+  const isThrough = delivery.status === 'confirmed'
+  // What still waited in the line goes with its address; what was handed over stays so.
+  if (!isThrough) delivery = await postern.deliveries.get(delivery.id)
+  say(isThrough, `${delivery.id} is ${delivery.status}${delivery.reason === null ? '' : ` (${delivery.reason})`}`)
+  if (options.json) screen.printJson(delivery)
+  else screen.print(`${delivery.id}\t${delivery.status}`)
+  if (!isThrough) {
+    const fate =
+      delivery.status === 'failed'
+        ? 'it waited in line, and was dropped with its address'
+        : 'it was handed over, and may yet be taken'
+    throw new CliExit(
+      EXIT.ownDeadline,
+      `the agent has not taken it within ${flags.deadline}; ${fate}`,
+      `postern session show ${grant.sessionId}`,
+    )
   }
   const refused = await hooks
     .send(door.webhook, { message: flags.message }, { retries: 0 })
