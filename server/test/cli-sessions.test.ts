@@ -424,6 +424,14 @@ describe('postern listen and trigger', () => {
     expect(await cli(['trigger', 'hello', '--webhook-file', '-'], { stdin })).toMatchObject({ code: 0 })
     expect(await cli(['trigger', 'hello'])).toMatchObject({ code: 2 })
     expect(await cli(['trigger', 'nope', '--session', id])).toMatchObject({ code: 2 })
+    const keyed = await cli(['trigger', 'hello', '--session', id, '--key', 'k-1'])
+    expect(keyed).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringContaining('--key goes with an address') as string,
+    })
+    const once = ['trigger', 'hello', '--webhook-file', '-', '--key', 'k-1']
+    expect((await cli(once, { stdin })).stdout.split('\t')[0]).toBe((await cli(once, { stdin })).stdout.split('\t')[0])
     await cli(['channel', 'revoke', (address as unknown as { grantId: string }).grantId])
     expect(await cli(['trigger', 'hello', '--webhook-file', '-'], { stdin })).toMatchObject({ code: 4 })
   })

@@ -57,7 +57,7 @@ export function addLive(program: Command, group: Group, action: Action): void {
       .option('--session <id>', 'on this session, through an address of a minute')
       .option('--webhook-file <path>', 'on the address in this file; - is stdin (POSTERN_WEBHOOK does the same)')
       .option('--from <name>', 'who the sender says it is')
-      .option('--key <key>', 'idempotency key: on one address the same key is delivered once')
+      .option('--key <key>', 'idempotency key: on that address the same key is delivered once; not with --session')
       .addHelpText(
         'before',
         examples('trigger', 'trigger deploy --session 01M7W2YA', 'trigger alert --webhook-file hook.txt'),

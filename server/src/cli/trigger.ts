@@ -31,7 +31,14 @@ export async function trigger(context: Context, name: string | undefined, flags:
   }
   const sample = Object.hasOwn(SAMPLES, name) ? SAMPLES[name] : undefined
   if (!sample) throw new CliExit(EXIT.usage, `there is no sample "${name}"`, 'postern trigger')
-  const knock = { message: sample.message, from: flags.from ?? sample.from, key: flags.key }
+  if (flags.key !== undefined && flags.session !== undefined) {
+    throw new CliExit(
+      EXIT.usage,
+      '--key goes with an address: a key is known to the one it was sent to, and --session mints a new one each time',
+      'postern channel expose --session <id>, then trigger with POSTERN_WEBHOOK or --webhook-file',
+    )
+  }
+  const knock = { message: sample.message, from: flags.from ?? sample.from }
   const webhook = await namedWebhook(flags)
   if ((webhook === undefined) === (flags.session === undefined)) {
     throw new CliExit(
@@ -43,7 +50,9 @@ export async function trigger(context: Context, name: string | undefined, flags:
     )
   }
   const receipt =
-    webhook === undefined ? await knockOn(context, flags.session ?? '', name, knock) : await hooks.send(webhook, knock)
+    webhook === undefined
+      ? await knockOn(context, flags.session ?? '', name, knock)
+      : await hooks.send(webhook, { ...knock, key: flags.key })
   if (options.json) screen.printJson(receipt)
   else screen.print(`${receipt.deliveryId}\t${receipt.status}`)
   screen.note(`next: ${me} session attach ${receipt.sessionId}`)
@@ -54,7 +63,7 @@ async function knockOn(
   context: Context,
   given: string,
   label: string,
-  knock: { message: string; from: string; key: string | undefined },
+  knock: { message: string; from: string },
 ): Promise<Receipt> {
   const postern = await context.connect()
   return await knockOnce(postern, await resolveSession(postern, given), label, knock)
