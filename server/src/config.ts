@@ -1,6 +1,6 @@
 import { homedir } from 'node:os'
-import { isAbsolute, resolve } from 'node:path'
-import { readFile } from 'node:fs/promises'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { access, chmod, constants, mkdir, readFile, stat } from 'node:fs/promises'
 import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
 import { AgentId } from './model.ts'
@@ -59,6 +59,52 @@ export function dataDirectory(input: ConfigInput): string {
   return named ? resolve(named) : resolve(homedir(), '.postern')
 }
 
+/**
+ * Why the data directory could not be used or made, as far as a look can tell; undefined: nothing stands in the way.
+ */
+export async function whyNoDirectory(path: string): Promise<string | undefined> {
+  const { existing } = await nearest(path)
+  if (!(await stat(existing)).isDirectory()) return `${existing} is not a directory`
+  const mayWrite = await access(existing, constants.W_OK | constants.X_OK).then(
+    () => true,
+    () => false,
+  )
+  return mayWrite ? undefined : `${existing} may not be written by this user`
+}
+
+/** Makes the data directory with all above it, for its owner alone. @throws ConfigError */
+export async function makeDataDirectory(path: string): Promise<void> {
+  const refuse = (why: string): never => {
+    throw new ConfigError(`the data directory ${path} cannot be made or used: ${why}`)
+  }
+  const why = await whyNoDirectory(path)
+  if (why !== undefined) refuse(why)
+  try {
+    const { missing } = await nearest(path)
+    // One by one: `recursive` never returns where a directory takes no entries, such as /proc.
+    for (const each of missing) await mkdir(each, { mode: 0o700 }).catch(ignoreExisting)
+    await chmod(path, 0o700)
+  } catch (error) {
+    refuse((error as Error).message)
+  }
+}
+
+/** The path, or the next above it, that exists; and what is missing below that, the highest first. */
+async function nearest(path: string): Promise<{ existing: string; missing: string[] }> {
+  const missing: string[] = []
+  let existing = path
+  while (!(await exists(existing)) && dirname(existing) !== existing) {
+    missing.unshift(existing)
+    existing = dirname(existing)
+  }
+  return { existing, missing }
+}
+
+const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined
+const ignoreExisting = (error: NodeJS.ErrnoException): void => {
+  if (error.code !== 'EEXIST') throw error
+}
+
 /** Flags win over environment, environment over defaults; `config.json` holds the rest. @throws ConfigError */
 export async function loadConfig(input: ConfigInput): Promise<Config> {
   const dataDir = dataDirectory(input)
@@ -77,7 +123,9 @@ async function readConfigFile(path: string): Promise<z.infer<typeof ConfigFile>>
   try {
     text = await readFile(path, 'utf8')
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT' && code !== 'ENOTDIR')
+      // below a file there is none, which the directory will complain of
       throw new ConfigError(`${path} cannot be read: ${(error as Error).message}`)
   }
   let json: unknown

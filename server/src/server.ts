@@ -1,11 +1,11 @@
-import { chmod, mkdir, realpath, rm } from 'node:fs/promises'
+import { realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from './agents/agent.ts'
 import { openBudgets } from './budgets/budgets.ts'
 import { createChannels } from './channels/channels.ts'
 import { keepGrants } from './channels/upkeep.ts'
 import { systemClock, type Clock } from './clock.ts'
-import type { Config } from './config.ts'
+import { makeDataDirectory, type Config } from './config.ts'
 import { createHttp } from './http/app.ts'
 import { createInbox } from './inbox/inbox.ts'
 import { createIssues } from './issues/issues.ts'
@@ -85,8 +85,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const stop = (): Promise<void> => (stopping ??= release())
 
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 })
-    await chmod(dataDir, 0o700)
+    await makeDataDirectory(dataDir)
     releases.push(await lockDataDirectory(dataDir))
 
     const onTrouble = (message: string, error?: unknown): void => log.error({ error }, message)

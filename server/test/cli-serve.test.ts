@@ -90,6 +90,26 @@ describe('postern serve', () => {
     expect(bad).toMatchObject({ code: 78, stderr: expect.stringContaining('many') as string })
   })
 
+  test.skipIf(process.platform !== 'linux')('refuses with 78 a data directory that cannot be made', async () => {
+    await using home = await temporaryDirectory()
+    const file = join(home.path, 'file')
+    await writeFile(file, '')
+    for (const [path, why] of [
+      [join(file, 'sub'), `${file} is not a directory`],
+      [file, `${file} is not a directory`],
+      ['/proc/postern', 'ENOENT'],
+    ] as const) {
+      const ran = await cli(['serve', '--port', '0'], { home: path })
+      expect(ran).toMatchObject({ code: 78, stdout: '' })
+      expect(ran.stderr).toMatch(/^✗ the data directory \S+ cannot be made or used: /)
+      expect(ran.stderr).toContain(why)
+    }
+    const looked = await cli(['doctor'], { home: join(file, 'sub') })
+    expect(looked.code).toBe(1)
+    expect(looked.stdout).toMatch(/^✗ data directory .*file is not a directory\n.*--data or POSTERN_HOME$/m)
+    expect(looked.stdout).toMatch(/^✓ configuration/m)
+  })
+
   test('refuses a named port that is taken', async () => {
     await using home = await temporaryDirectory()
     const taken = createServer().listen(0, '127.0.0.1')

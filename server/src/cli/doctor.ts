@@ -3,7 +3,7 @@ import { readFile, stat, statfs } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
 import type { Agent } from '@postern/sdk'
-import { DEFAULT_PORT, dataDirectory, loadConfig } from '../config.ts'
+import { DEFAULT_PORT, dataDirectory, loadConfig, whyNoDirectory } from '../config.ts'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
 import { inert } from './text.ts'
@@ -76,8 +76,11 @@ function isExecutable(path: string): boolean {
 
 async function directory(dataDir: string): Promise<Finding> {
   const found = await stat(dataDir).catch(() => undefined)
+  const why = await whyNoDirectory(dataDir)
+  if (why !== undefined)
+    return finding('data directory', false, `${dataDir}: ${why}`, 'name another with --data or POSTERN_HOME')
   if (!found) return finding('data directory', true, `${dataDir} (made at the first start)`, '')
-  const ok = found.isDirectory() && (found.mode & 0o077) === 0
+  const ok = (found.mode & 0o077) === 0
   return finding('data directory', ok, `${dataDir}, mode ${(found.mode & 0o777).toString(8)}`, `chmod 700 ${dataDir}`)
 }
 
