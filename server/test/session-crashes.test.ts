@@ -1,8 +1,10 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Delivery, Receipt, Session } from '../src/model/sessions.ts'
 import { OPEN_MS } from '../src/sessions/actor.ts'
 import { mint } from './channels.ts'
-import { startTestServer } from './harness.ts'
+import { startTestServer, type TestServer } from './harness.ts'
 import { createJumpingClock } from './jumping-clock.ts'
 import { startKillable } from './killable.ts'
 import {
@@ -164,7 +166,7 @@ test.each(['/close-output', '/close-input'])(
 test('an agent that does not obey an interrupt is ended, and what waits goes to the next one', async () => {
   await using server = await startTestServer()
   const { id } = await open(server, { prompt: '/sleep 60' })
-  await inState(server, id, 'busy')
+  await eventually(async () => (await events(server, id)).some(({ type }) => type === 'tool.started'))
   const { body: next } = await send(server, id, 'after it')
   for (const pid of processesOf(id)) process.kill(pid, 'SIGSTOP')
   const answer = await server.call<Session>('POST', `/api/sessions/${id}/interrupt`, undefined, { token: true })
@@ -218,6 +220,35 @@ test('an agent that hangs before its conversation is open is ended after two min
   })
   expect(processesOf(id)).not.toContain(pid)
   expect((await get(server, id)).waiting).toBe(1)
+})
+
+test('a conversation that cannot be continued yet is continued later, and messages wait; also after a restart', async () => {
+  const clock = createJumpingClock(Date.now())
+  await using directory = await temporaryDirectory()
+  const program = `${import.meta.dirname}/agents/remembering-agent.mjs`
+  const script = `#!/bin/sh\nexec '${process.execPath}' '${program}'\n`
+  await writeFile(join(directory.path, 'gemini'), script, { mode: 0o755 })
+  const environment = { HOME: directory.path, PATH: `${directory.path}:${process.env['PATH']}` }
+  const options = { clock, environment, dataDir: join(directory.path, 'data') }
+  const first = await startTestServer(options)
+  const { id } = await open(first, { agent: 'gemini' })
+  await inState(first, id, 'idle')
+  clock.pass(20_000)
+  const waits = async (server: TestServer): Promise<unknown[]> =>
+    (await events(server, id)).flatMap(({ type, message }) => (type === 'log' ? [message] : []))
+  for (const pid of processesOf(id)) process.kill(pid, 'SIGKILL')
+  await inState(first, id, 'suspended')
+  expect((await send(first, id, 'hello')).status).toBe(202)
+  await eventually(async () => (await waits(first)).length === 1)
+  expect(await waits(first)).toEqual([expect.stringMatching(/^"gemini" can continue this conversation in (39|40) s/)])
+  await first[Symbol.asyncDispose]()
+
+  await using second = await startTestServer(options)
+  await eventually(async () => (await waits(second)).length === 2)
+  expect(await get(second, id)).toMatchObject({ state: 'suspended', waiting: 1 })
+  expect(processesOf(id)).toEqual([])
+  clock.pass(40_000)
+  expect(await eventually(async () => (await replies(second, id)).at(0))).toBe('heard hello')
 })
 
 test('an agent program that is not there suspends the session and says so; the message waits for it', async () => {

@@ -184,6 +184,8 @@ export const DEFINITIONS: AgentDefinition[] = [
     session: {
       via: 'acp',
       args: ['--acp', ':model'],
+      // A load begins a file named after its minute first: in the minute of the conversation, over that one.
+      resumeAfterMs: 60_000,
       modes: { ask: 'default', edit: 'autoEdit', full: 'yolo' },
     },
     login: 'run "gemini" once as the user of the server and log in, or set GEMINI_API_KEY for the server',

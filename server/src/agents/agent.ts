@@ -47,6 +47,8 @@ export interface Live {
   readonly program: string
   /** How to install that program, when it is not the agent's own. */
   readonly installHint?: string
+  /** Milliseconds from the beginning of a conversation before which the program cannot continue it. */
+  readonly resumeAfterMs?: number
   /** Its stdin stays open. */
   compose(task: LiveTask, launch: Launch): Omit<Command, 'stdin'>
   connect(io: LiveIo, handlers: LiveHandlers): AgentConnection

@@ -23,6 +23,8 @@ export interface SessionDefinition {
   args: string[]
   /** With `{binPath}`, the path of the agent's own program, for an adapter that would bring its own. */
   env?: Environment
+  /** Milliseconds from the beginning of a conversation before which it cannot be continued; absent: at once. */
+  resumeAfterMs?: number
   /** ACP: its mode for each permission level; absent: the level is in `:permissions` or in the environment. */
   modes?: Record<PermissionLevel, string>
 }
@@ -118,6 +120,7 @@ function live(definition: AgentDefinition, clock: Clock, asRoot: boolean): Live 
     program: adapter?.program ?? program,
     // The agent's own program is used, so what an adapter would bring along is left out: 300 MB and more.
     ...(adapter && { installHint: `npm install -g --omit=optional ${adapter.package}@${adapter.verified}` }),
+    ...(session.resumeAfterMs !== undefined && { resumeAfterMs: session.resumeAfterMs }),
     compose(task, { conversationId, programPath }) {
       const own: Environment = {}
       for (const [name, value] of Object.entries(session.env ?? {})) {

@@ -101,6 +101,8 @@ export const SessionRow = Session.omit({ steerable: true, waiting: true, state: 
   credentials: z.array(z.string()),
   /** Program and arguments of an agent of `config.json`, as they stood there when it was opened. */
   launch: z.object({ program: z.string(), args: z.array(z.string()) }).optional(),
+  /** When the agent began the conversation. */
+  conversationSince: z.iso.datetime().optional(),
   /** What its turns used on the last day that it had one. */
   spent: DaySpent.optional(),
 })

@@ -28,7 +28,7 @@ const ADVICE: Partial<Record<RunReason, string>> = {
   provider_error: "the model's service failed, not the agent: retry the run",
 }
 const UNKNOWN_CONVERSATION =
-  /no (saved )?(conversation|session|rollout) found|(session|conversation) not found|invalid session/i
+  /no ((saved|previous) )?(conversation|session|rollout)s? found|(session|conversation) not found|invalid session/i
 /** Colours and the like, which some programs print whatever the terminal. */
 // eslint-disable-next-line no-control-regex
 const ESCAPES = /\u001b\[[0-9;]*[A-Za-z]/g

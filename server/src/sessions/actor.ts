@@ -86,6 +86,8 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   let steerable = false
   let asking = 0
   let isWaiting = false
+  /** Aborted when the session ends for good. */
+  const over = new AbortController()
   /** Settles once there is a process, or there will be none. */
   let launching: Promise<unknown> | undefined
   let isStopping = false
@@ -181,7 +183,21 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   function wake(): void {
     if (state !== 'suspended' || isWaiting || live || ending || isStopping) return
     isWaiting = true
-    deps.places.wait(id, () => void start())
+    void untilResumable().then(
+      () => deps.places.wait(id, () => void start()),
+      () => undefined,
+    )
+  }
+
+  /** Some programs spoil a conversation that they are asked to continue too soon. Rejects when it will not be continued. */
+  async function untilResumable(): Promise<void> {
+    const { resumeAfterMs = 0 } = deps.agents.find(row.agent)?.live ?? {}
+    if (row.conversationId === null || row.conversationSince === undefined) return
+    const waitMs = Math.min(resumeAfterMs, Date.parse(row.conversationSince) + resumeAfterMs - clock.now())
+    if (waitMs <= 0) return
+    const seconds = Math.ceil(waitMs / 1000)
+    void log({ type: 'log', message: `"${row.agent}" can continue this conversation in ${seconds} s: messages wait` })
+    await clock.sleep(waitMs, AbortSignal.any([giveUp.signal, over.signal]))
   }
 
   /** Has a place, and gives it back when the process is gone. */
@@ -207,7 +223,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
         throw new NotLive('resume_mismatch', detail)
       }
       steerable = opened.canSteer
-      await save({ conversationId: opened.conversationId, reason: null, detail: null })
+      const { conversationId } = opened
+      const isNew = row.conversationId === null
+      const begun = isNew ? { conversationSince: isoTime(clock.now()) } : {}
+      await save({ conversationId, ...begun, reason: null, detail: null })
       await mailbox.heard(opened.heard)
       if (ending || isStopping) return
       become('idle')
@@ -359,15 +378,16 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   async function finish(why: Why): Promise<void> {
     const endedAt = isoTime(clock.now())
+    over.abort()
     await sessions.update(id, { state: 'ended', ...why, endedAt })
     row = { ...row, state: 'ended', ...why, endedAt }
     await mailbox.failAll('session_ended')
     await launching
     if (live) {
-      const over = new AbortController()
+      const waited = new AbortController()
       live.close()
-      await Promise.race([exiting, clock.sleep(END_WAIT_MS, over.signal).catch(() => undefined)])
-      over.abort()
+      await Promise.race([exiting, clock.sleep(END_WAIT_MS, waited.signal).catch(() => undefined)])
+      waited.abort()
       await mailbox.failAll('session_ended') // what was cut off
     }
     await logged()
@@ -389,7 +409,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       return mailbox.size
     },
     async view() {
-      const { cwd: _, credentials: __, spent: ___, launch: ____, ...shown } = row
+      const { cwd: _, credentials: __, spent: ___, launch: ____, conversationSince: _____, ...shown } = row
       const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
       return {
         ...shown,

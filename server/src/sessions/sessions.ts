@@ -71,7 +71,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
   async function view(row: SessionRow): Promise<Session> {
     const actor = actors.get(row.id)
     if (actor) return await actor.view()
-    const { cwd: _, credentials: __, spent: ___, launch: ____, ...shown } = row
+    const { cwd: _, credentials: __, spent: ___, launch: ____, conversationSince: _____, ...shown } = row
     return { ...shown, steerable: false, waiting: 0 }
   }
   async function find(id: string): Promise<SessionRow> {

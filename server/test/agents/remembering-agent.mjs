@@ -10,6 +10,8 @@ const say = (sessionId, kind, text) =>
     params: { sessionId, update: { sessionUpdate: kind, content: { type: 'text', text } } },
   })
 const CONVERSATION = 'conversation.ndjson'
+/** Those of gemini, whose place it can take. */
+const MODES = { availableModes: [{ id: 'default' }, { id: 'autoEdit' }, { id: 'yolo' }] }
 const said = () =>
   existsSync(CONVERSATION)
     ? readFileSync(CONVERSATION, 'utf8')
@@ -31,12 +33,13 @@ const answers = {
     agentCapabilities: { loadSession: true, sessionCapabilities: { resume: {} } },
     authMethods: [],
   }),
-  'session/new': () => ({ sessionId: 'one' }),
-  'session/resume': () => ({}),
+  'session/new': () => ({ sessionId: 'one', modes: MODES }),
+  'session/resume': () => ({ modes: MODES }),
+  'session/set_mode': () => ({}),
   // In pieces, as some do it.
   'session/load': ({ sessionId }) => {
     for (const text of said()) for (const piece of text.match(/.{1,7}/gs)) say(sessionId, 'user_message_chunk', piece)
-    return {}
+    return { modes: MODES }
   },
   'session/prompt': prompt,
 }

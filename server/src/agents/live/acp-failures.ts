@@ -35,7 +35,7 @@ export function isUnknownConversation(error: unknown): boolean {
   if (code === NOT_FOUND) return true
   // opencode says nothing but which of its parts complained.
   if (data['service'] === 'session' && data['errorName'] === undefined) return true
-  return /not found|no rollout|no such|invalid session|unknown session|does not exist/i.test(
+  return /not found|no previous sessions|no rollout|no such|invalid session|unknown session|does not exist/i.test(
     `${message} ${text(data['details']) ?? ''}`,
   )
 }

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { systemClock } from '../../clock.ts'
 import type { AgentEvent } from '../agent.ts'
 import { AgentGone, type AgentConnection, type LiveTask } from '../live.ts'
+import { isUnknownConversation } from './acp-failures.ts'
 import { connectAcp } from './acp.ts'
 import { readLines } from './lines.ts'
 import { connectPiRpc } from './pi-rpc.ts'
@@ -182,6 +183,15 @@ test('an agent that resumes is not asked to load', async () => {
   const endless = acp({ initialize: { protocolVersion: 'x'.repeat(1_000_000) } })
   expect(await endless.catch((error: Error) => error.message.length)).toBe(2_000)
   await expect(acp({ initialize: { protocolVersion: 2 } }, { conversationId: 's-old' })).rejects.toThrow('version 2')
+})
+
+test('an agent that has no conversation at all does not know the one that is named', () => {
+  const error = {
+    code: -32603,
+    message: 'Internal error',
+    data: { details: 'No previous sessions found for this project.' },
+  }
+  expect(isUnknownConversation(error)).toBe(true)
 })
 
 test('a model is chosen among the settings of the session, where it has one', async () => {
