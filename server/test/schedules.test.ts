@@ -6,6 +6,7 @@ import type { Run, Workspace } from '../src/model.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
 import type { IssueBoard, IssueSchedule } from '../src/model/issues.ts'
 import { knock, mint, openSession } from './channels.ts'
+import { setBack } from './dead-state.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { createJumpingClock, type JumpingClock } from './jumping-clock.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
@@ -13,6 +14,7 @@ import { eventually, temporaryDirectory } from './temporary.ts'
 /** Issues that run by themselves, on a real server with real files and runs. Only the clock is ours. */
 
 const START = Date.parse('2026-11-20T09:00:00.250Z')
+const START_AT = new Date(START).toISOString()
 const SECOND = 1_000
 const HOUR = 3_600 * SECOND
 const DAY = 24 * HOUR
@@ -223,7 +225,7 @@ describe('a fire happens once', () => {
     await at.look()
   }
 
-  test('when the marker was lost, the claim of the due time stands', async () => {
+  test('when the marker was lost, the run names its due time', async () => {
     await using at = await stage()
     await at.write('tick', 'when: { kind: every, every: 1h }')
     await at.look()
@@ -246,7 +248,7 @@ describe('a fire happens once', () => {
     expect(await at.runs('tick')).toHaveLength(1)
   })
 
-  test('also when the claim is forgotten, after days: the run itself names its due time', async () => {
+  test('also after days', async () => {
     await using at = await stage()
     const cron = 'when: { kind: cron, cron: "0 10 20 11 *" }'
     await at.write('tick', cron)
@@ -374,6 +376,33 @@ describe('after downtime', () => {
     at.clock.passTo(Date.parse('2026-11-20T15:00:00Z'))
     await at.fired('tick', '2026-11-20T15:00:00.000Z')
   })
+
+  test.each([
+    ['skip', 2, ['2026-11-20T10:00:00.000Z']],
+    ['once', 65, ['2026-11-20T10:00:00.000Z', '2026-11-20T11:00:00.000Z']],
+  ])(
+    'catchUp %s, %i minutes after a server died between run and row: that run is found and attended to',
+    async (catchUp, minutes, expected) => {
+      await using at = await stage()
+      const keys = `agent: demo\ntimeoutMs: 1800000\nwhen: { kind: every, every: 1h }\ncatchUp: ${catchUp}`
+      await at.write('tick', keys, '/sleep 600')
+      await at.look()
+      at.clock.passTo(Date.parse(expected[0] ?? ''))
+      const { taskId } = await eventually(async () => (await at.schedule('tick')).lastFire ?? false)
+      await at.restart(() => {
+        setBack(at.server.dataDir, 'fires', `${at.wsId}/tick`, { settledUntil: START_AT, lastFire: null })
+        at.clock.pass(minutes * 60 * SECOND)
+      })
+      const { lastFire, lastMiss } = await eventually(async () => {
+        const found = await at.schedule('tick')
+        return (found.lastFire ?? found.lastMiss)?.dueAt === expected.at(-1) && found
+      })
+      expect({ lastFire, lastMiss }).toMatchObject({ lastFire: { dueAt: expected.at(-1) }, lastMiss: null })
+      const told = await eventually(async () => (await at.entries())[0])
+      expect(told).toMatchObject({ title: 'tick failed: server_stopped', taskId })
+      expect(dues(await at.runs('tick'))).toEqual(expected)
+    },
+  )
 
   test('a fire that is a minute late at most was not missed', async () => {
     await using at = await stage()

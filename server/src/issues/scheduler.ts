@@ -93,13 +93,16 @@ export function createScheduler(deps: {
 
   async function decide(entry: Entry, dueAt: number, now: number): Promise<Verdict> {
     const { loaded, row, refused } = entry
-    const isMissed = !row.waiting && now - dueAt > LATE_MS
-    if (isMissed && loaded.issue.catchUp === 'skip')
-      return { kind: 'miss', code: 'missed', detail: `noticed ${Math.round((now - dueAt) / 1000)} s late` }
     entry.refused = undefined
-    // A server that died after the start, or a clock that was set back, left a run that the row does not know.
-    const before = refused === dueAt ? undefined : await fires.find(loaded, dueAt, dueAt)
-    return before ? { kind: 'fired', run: before } : await fires.fire(loaded, dueAt)
+    const isLate = !row.waiting && now - dueAt > LATE_MS
+    // A server that died after a start, or a clock that was set back, left a run that the row does not know; of what is
+    // noticed late it may be an earlier one. What was refused here has none.
+    const from = isLate ? Date.parse(row.settledUntil) + 1 : dueAt
+    const before = refused === dueAt ? undefined : await fires.find(loaded, from, dueAt)
+    if (before) return { kind: 'fired', run: before }
+    if (isLate && loaded.issue.catchUp === 'skip')
+      return { kind: 'miss', code: 'missed', detail: `noticed ${Math.round((now - dueAt) / 1000)} s late` }
+    return await fires.fire(loaded, dueAt)
   }
 
   async function settle(entry: Entry): Promise<void> {
@@ -133,7 +136,7 @@ export function createScheduler(deps: {
     const settledUntil = isoTime(latestDue(when, dueAt, clock.now()) ?? dueAt)
     let patch: Partial<FireRow>
     if (verdict.kind === 'wait') {
-      entry.refused = dueAt
+      if (verdict.code !== 'run_not_recorded') entry.refused = dueAt
       entry.retryAt = clock.monotonic() + verdict.retryMs
       void verdict.over?.then(() => {
         entry.retryAt = clock.monotonic()
@@ -146,15 +149,17 @@ export function createScheduler(deps: {
       patch = { settledUntil, waiting: null, lastMiss: miss(verdict.code, verdict.detail) }
     } else {
       const { run } = verdict
+      const firedFor = run.trigger.dueAt ?? isoTime(dueAt)
       const lastFire = {
-        dueAt: isoTime(dueAt),
+        dueAt: firedFor,
         at: run.createdAt,
         taskId: run.taskId,
         status: null,
         reason: null,
         outcome: null,
       }
-      patch = { settledUntil, waiting: null, lastFire }
+      // Behind a run of an earlier due time this one is still to be decided.
+      patch = { settledUntil: firedFor < isoTime(dueAt) ? firedFor : settledUntil, waiting: null, lastFire }
     }
     // Of a file that was changed meanwhile, its new row stands.
     const updated = await rows.update(row.id, patch, { schedule: row.schedule })
