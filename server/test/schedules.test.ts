@@ -140,6 +140,39 @@ describe('an issue that schedules itself', () => {
     expect(await at.runs('tick')).toHaveLength(1)
   })
 
+  test.each(['while the server runs', 'while it is down'])(
+    'that was taken away %s and comes back owes nothing for the time it was gone',
+    async (when) => {
+      await using at = await stage()
+      await at.write('tick', 'when: { kind: every, every: 1h }')
+      await at.look()
+      const goes = (): void => rmSync(at.file('tick'))
+      if (when === 'while it is down') await at.restart(goes)
+      else goes()
+      await at.look()
+      at.clock.pass(5 * HOUR)
+      await at.write('tick', 'when: { kind: every, every: 1h }')
+      await at.look()
+      expect(await at.schedule('tick')).toMatchObject({ health: 'ok', lastFire: null, lastMiss: null })
+      at.clock.passTo(Date.parse('2026-11-20T15:00:00Z'))
+      await at.fired('tick', '2026-11-20T15:00:00.000Z')
+      expect(await at.runs('tick')).toHaveLength(1)
+    },
+  )
+
+  test('that was broken for a while is still owed what fell due meanwhile', async () => {
+    await using at = await stage()
+    await at.write('tick', 'when: { kind: every, every: 1h }')
+    await at.look()
+    const good = await readFile(at.file('tick'), 'utf8')
+    await at.write('tick', 'when: { kind: every, every: hourly }')
+    expect((await at.look()).problems).toHaveLength(1)
+    at.clock.passTo(Date.parse('2026-11-20T10:30:00Z'))
+    await writeFile(at.file('tick'), good)
+    await at.look()
+    await at.fired('tick', '2026-11-20T10:00:00.000Z')
+  })
+
   test('fires while another file is broken, which is named; put right, that one fires too', async () => {
     await using at = await stage()
     await at.write('good', 'when: { kind: every, every: 1h }')

@@ -1,7 +1,8 @@
 import { isoTime, type Clock } from '../clock.ts'
-import type { FireRow, IssueMiss, When } from '../model/issues.ts'
+import { ISSUE_FOLDER, type FireRow, type IssueMiss, type When } from '../model/issues.ts'
 import type { Table } from '../store/table.ts'
 import type { Fires, Verdict } from './fires.ts'
+import { fileOf } from './folder.ts'
 import { activeWhen } from './health.ts'
 import type { LoadedIssue, Shelf } from './library.ts'
 import { latestDue, nextDue } from './schedule.ts'
@@ -14,6 +15,9 @@ export const LATE_MS = 60_000
 
 /** Milliseconds before a file that could not be made out is looked at again. */
 const REREAD_MS = 1_000
+
+/** What a row says of an issue that does not run by itself. */
+const STOPPED = 'null'
 
 export const keyOf = ({ wsId, issueId }: IssueRef): string => `${wsId}/${issueId}`
 
@@ -56,7 +60,7 @@ export function createScheduler(deps: {
   async function rowFor(loaded: LoadedIssue, when: When | undefined, since: number): Promise<FireRow | undefined> {
     const { wsId, issueId } = loaded
     const id = keyOf(loaded)
-    const schedule = JSON.stringify(when ?? null)
+    const schedule = when ? JSON.stringify(when) : STOPPED
     const row = await rows.get(id)
     const now = clock.now()
     // The file was written in this form no later than now: what fell due before that is not its own.
@@ -72,6 +76,16 @@ export function createScheduler(deps: {
     if (row.schedule === schedule) return row
     const patch = when ? { settledUntil: written(Date.parse(row.settledUntil)) } : {}
     return await rows.update(id, { schedule, waiting: null, ...patch })
+  }
+
+  /** Files that are gone, not only broken, stop their schedule: when they come back, the past is not theirs. */
+  async function letGo(wsId: string, { issues, problems }: Shelf): Promise<void> {
+    const there = new Set([...issues.map(({ issueId }) => fileOf(issueId)), ...problems.map(({ file }) => file)])
+    if (there.has(ISSUE_FOLDER)) return // not all of it could be read
+    for (const { id, issueId, schedule } of await rows.list({ where: { wsId } })) {
+      if (schedule === STOPPED || there.has(fileOf(issueId))) continue
+      await rows.update(id, { schedule: STOPPED, waiting: null })
+    }
   }
 
   function plan(entry: Entry): void {
@@ -187,7 +201,9 @@ export function createScheduler(deps: {
 
   return {
     /** The issues of one workspace as they are now. @param since when it was registered, in ms */
-    async shelve(wsId: string, { issues }: Shelf, since: number): Promise<void> {
+    async shelve(wsId: string, shelf: Shelf, since: number): Promise<void> {
+      const { issues } = shelf
+      await letGo(wsId, shelf)
       const here = new Set<string>()
       for (const loaded of issues) {
         const key = keyOf(loaded)
