@@ -5,8 +5,10 @@ import { describe, expect, test } from 'vitest'
 import type { Run, Workspace } from '../src/model.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
 import type { IssueBoard, IssueSchedule } from '../src/model/issues.ts'
+import type { Disk } from '../src/store/disk.ts'
 import { knock, mint, openSession } from './channels.ts'
 import { setBack } from './dead-state.ts'
+import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { createJumpingClock, type JumpingClock } from './jumping-clock.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
@@ -37,10 +39,14 @@ interface Stage extends AsyncDisposable {
   restart(meanwhile?: () => void): Promise<void>
 }
 
-async function stage(config: Record<string, unknown> = {}, startAt = START): Promise<Stage> {
+async function stage(
+  config: Record<string, unknown> = {},
+  startAt = START,
+  more: { disk?: Disk } = {},
+): Promise<Stage> {
   const directory = await temporaryDirectory()
   const clock = createJumpingClock(startAt)
-  const options = { clock, dataDir: directory.path, config: { agents: QUICK, ...config } }
+  const options = { clock, dataDir: directory.path, config: { agents: QUICK, ...config }, ...more }
   let server = await startTestServer(options)
   const wsId = await server.workspace({ agents: ['quick', 'demo'], defaultAgent: 'quick' })
   const { body } = await server.call<Workspace>('GET', `/api/workspaces/${wsId}`)
@@ -625,6 +631,46 @@ describe('a fire that cannot start yet', () => {
     await at.fired('tick', due)
     expect(dues(await at.runs('tick'))).toEqual([due])
   })
+})
+
+test('people are told once of a fire that is refused, also after a restart and with another title', async () => {
+  await using at = await stage()
+  await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick'] }, { token: true })
+  const keys = 'agent: demo\nwhen: { kind: at, at: 2026-11-20T10:00:00Z }'
+  await at.write('tick', keys, '/files')
+  await at.look()
+  at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+  await eventually(async () => (await at.schedule('tick')).health === 'waiting')
+  await at.restart()
+  const renamed = (await readFile(at.file('tick'), 'utf8')).replace('Issue tick', 'Another')
+  await writeFile(at.file('tick'), renamed)
+  await at.look()
+  // Tried again, and refused again.
+  await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick', 'claude'] }, { token: true })
+  at.clock.pass(60 * SECOND)
+  await eventually(async () => (await at.schedule('tick')).waiting?.detail.includes('claude'))
+  expect(await at.entries()).toHaveLength(1)
+  expect(at.server.logged.filter((line) => line.includes('could not be fired'))).toEqual([])
+})
+
+test('what people could not be told of a fire that was refused, they are told once the disk takes it', async () => {
+  const faulty = faultyDisk()
+  await using at = await stage({}, START, { disk: faulty.disk })
+  await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick'] }, { token: true })
+  await at.write('tick', 'agent: demo\nwhen: { kind: at, at: 2026-11-20T10:00:00Z }', '/files')
+  await at.look()
+  let failed = 0
+  faulty.onCall = (name) => {
+    if (name !== 'datasync') return undefined
+    failed++
+    throw diskError('ENOSPC')
+  }
+  at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+  await eventually(() => failed > 0 && at.server.logged.some((line) => line.includes('could not be fired')))
+  faulty.onCall = undefined
+  at.clock.pass(60 * SECOND)
+  await eventually(async () => (await at.schedule('tick')).waiting?.code === 'agent_not_enabled')
+  expect((await at.entries()).map(({ title }) => title)).toEqual(['tick could not run: agent_not_enabled'])
 })
 
 /** In each zone the months in which its clocks change, and in one where they do not, every month. */

@@ -101,8 +101,8 @@ export function createFires(deps: {
     const { wsId, issueId } = loaded
     const id = `${wsId}/${issueId}/${dueAt}`
     if (!told.has(id)) {
-      told.add(id)
       await reportFailure({ wsId, issueId, dueAt: isoTime(dueAt), taskId: null, reason: code, detail: message })
+      told.add(id)
     }
     return { kind: 'wait', code, detail: message, retryMs: REFUSED_RETRY_MS }
   }

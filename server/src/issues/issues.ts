@@ -80,12 +80,17 @@ export function createIssues(deps: IssuesDeps): Issues & {
     const { wsId, issueId, taskId } = about
     const found = await library.load(about).catch(() => undefined)
     const what = taskId === null ? 'could not run' : reason === 'no_report' ? 'reported nothing' : 'failed'
-    await tellPeople?.({
-      ...about,
-      title: `${issueId} ${what}: ${reason}`,
-      body: `"${found?.issue.title ?? issueId}" was due at ${dueAt}${taskId === null ? '' : `, run ${taskId}`}: ${detail}`,
-      key: `issue:${wsId}/${issueId}@${dueAt}:${taskId ?? reason}`,
-    })
+    try {
+      await tellPeople?.({
+        ...about,
+        title: `${issueId} ${what}: ${reason}`,
+        body: `"${found?.issue.title ?? issueId}" was due at ${dueAt}${taskId === null ? '' : `, run ${taskId}`}: ${detail}`,
+        key: `issue:${wsId}/${issueId}@${dueAt}:${taskId ?? reason}`,
+      })
+    } catch (error) {
+      // Told before a restart, in the words of then.
+      if (!(error instanceof DomainError) || error.code !== 'idempotency_mismatch') throw error
+    }
   }
 
   async function markDone(ref: IssueRef, dueAt: string): Promise<void> {
