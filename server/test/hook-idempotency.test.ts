@@ -19,7 +19,7 @@ import {
 import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer } from './harness.ts'
 import { rawJson } from './raw-http.ts'
-import { temporaryDirectory } from './temporary.ts'
+import { eventually, temporaryDirectory } from './temporary.ts'
 
 /** A knock with a key happens once: rows I of docs/security.md 7. */
 
@@ -264,6 +264,28 @@ test('I13, D3: on a disk that takes nothing a knock is refused with 503, nothing
   expect((await knock(server, token, { message: 'x', idempotency_key: 'k' })).status).toBe(200)
   await settled(server, grantId)
   expect(await handedOver(server, sessionId)).toHaveLength(1)
+})
+
+test('I13, D3: a key whose message could not be stored is free for another one', async () => {
+  const faulty = faultyDisk()
+  await using made = await startWithSession({ disk: faulty.disk })
+  const { server, sessionId } = made
+  const { token, grantId } = await mint(server, { sessionId })
+  let writes = 0
+  faulty.onCall = (name) => {
+    if (name === 'write' && ++writes > 1) throw diskError('ENOSPC') // the claim is written, the message is not
+    return undefined
+  }
+  const refused = await knock(server, token, { message: 'one', idempotency_key: 'k' })
+  expect([refused.status, refused.body.code]).toEqual([503, 'storage_unavailable'])
+  faulty.onCall = undefined
+  await untilState(server, sessionId, 'idle')
+  const taken = await eventually(async () => {
+    const answer = await knock(server, token, { message: 'two', idempotency_key: 'k' })
+    return answer.status !== 503 && answer
+  })
+  expect(taken.status).toBe(200)
+  expect((await settled(server, grantId)).map(({ message }) => message)).toEqual(['two'])
 })
 
 test('keys are kept as hashes', async () => {

@@ -5,7 +5,7 @@ import { LIMITS } from '../model.ts'
 import { CHANNEL_LIMITS, type ChannelLimits, type Grant, type GrantRow, type Minted } from '../model/channels.ts'
 import { channelOf } from '../model/sessions.ts'
 import type { Sessions } from '../sessions/types.ts'
-import { fingerprintOf, type Claims } from '../store/claims.ts'
+import { fingerprintOf, once, type Claims } from '../store/claims.ts'
 import { decodeCursor, encodeCursor } from '../store/cursor.ts'
 import type { Table } from '../store/table.ts'
 import { createBuckets } from './buckets.ts'
@@ -128,8 +128,7 @@ export function createChannels(deps: {
             lastUsedAt: null,
             deliveries: 0,
           }
-          await claim?.commit(id)
-          return (await table.insert(made)) ? made : await grants.find(id)
+          return (await once(claim, id, () => table.insert(made))) ? made : await grants.find(id)
         })
         return { minted: mintedOf(row), replayed: claim?.recordId !== undefined }
       } finally {

@@ -5,7 +5,7 @@ import { isoTime, newId, type Clock } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import { LIMITS, type Event, type IdempotencyScope, type NewEvent } from '../model.ts'
 import type { InboxEntry, InboxOrigin, InboxRow, PushInbox, ReplyInbox } from '../model/inbox.ts'
-import { fingerprintOf, SERVER_KEYS, type Claim, type Claims } from '../store/claims.ts'
+import { fingerprintOf, once, SERVER_KEYS, type Claim, type Claims } from '../store/claims.ts'
 import { replaceFile, syncDirectory, type Disk } from '../store/disk.ts'
 import { matches } from '../store/tables.ts'
 import type { Table } from '../store/table.ts'
@@ -125,8 +125,7 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     const row = await store(id, input, origin)
     let isMine: boolean
     try {
-      await claim?.commit(id)
-      isMine = await table.insert(row)
+      isMine = await once(claim, id, () => table.insert(row))
     } catch (error) {
       await discard(id)
       throw error

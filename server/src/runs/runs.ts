@@ -6,7 +6,7 @@ import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
 import { isTerminal, type Capacity, type CreateRun, type Run, type RunRow, type Trigger } from '../model.ts'
-import { fingerprintOf, type Claims } from '../store/claims.ts'
+import { fingerprintOf, once, type Claims } from '../store/claims.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
@@ -151,8 +151,7 @@ export function createRuns(deps: RunsDeps): Runs & {
         const promptInRow = await keepText(disk, runDirectory(id), PROMPT_FILE, body.prompt)
         const acceptedAs = place ? 'running' : 'queued'
         const row = newRow({ id, wsId, agent, body, promptInRow, acceptedAs, trigger, retryOf, clock })
-        await claim?.commit(id)
-        if (!(await runs.insert(row))) throw new Twin()
+        if (!(await once(claim, id, () => runs.insert(row)))) throw new Twin()
         const admitted = { row, prompt: body.prompt, conversationId: control.conversationId }
         void launch(admitted, control, place ?? later.promise).then(done.resolve, done.reject)
         if (body.wait) {

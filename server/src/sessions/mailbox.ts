@@ -2,7 +2,7 @@ import type { AgentConnection, TurnEnd } from '../agents/live.ts'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import type { NewEvent, Usage } from '../model.ts'
 import type { DeliveryRow, InputMode } from '../model/sessions.ts'
-import type { Claim } from '../store/claims.ts'
+import { once, type Claim } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import { handOver, isFramed, type HandOver } from './hand-over.ts'
 import { createLine } from './line.ts'
@@ -136,10 +136,12 @@ export function createMailbox(
 
   async function write(accepted: DeliveryRow, claim: Claim | undefined): Promise<void> {
     try {
-      await claim?.commit(accepted.id)
-      if (accepted.grantId !== null && !deps.mayHandOver(accepted.grantId)) throw revoked()
-      receiver.assertOpen()
-      if (!(await deliveries.insert(accepted))) throw twin()
+      const isMine = await once(claim, accepted.id, async () => {
+        if (accepted.grantId !== null && !deps.mayHandOver(accepted.grantId)) throw revoked()
+        receiver.assertOpen()
+        return await deliveries.insert(accepted)
+      })
+      if (!isMine) throw twin()
     } catch (error) {
       line.remove(accepted.id)
       throw error

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Clock } from '../clock.ts'
 import { temporaryDirectory } from '../../test/temporary.ts'
-import { fingerprintOf, KEY_WINDOW_MS, openClaims, SERVER_KEYS } from './claims.ts'
+import { fingerprintOf, KEY_WINDOW_MS, once, openClaims, SERVER_KEYS } from './claims.ts'
 import { systemDisk } from './disk.ts'
 
 function fakeClock(): Clock & { wall: number; steady: number } {
@@ -131,6 +131,31 @@ test('I13: keys in flight count in their group, and those of refused requests do
   await accepted.commit('b')
   accepted.release()
   expect(() => claims.begin(['a'], 'body', group)).toThrow(expect.objectContaining({ code: 'too_many_keys' }))
+  await claims.close()
+})
+
+test('I13: a key whose record could not be made is free, also after a restart; one that was known before stays', async () => {
+  await using directory = await temporaryDirectory()
+  const group = { id: 'grant_a', limit: 1 }
+  const fail = (): Promise<never> => Promise.reject(new Error('no room'))
+  let claims = await open(directory.path, fakeClock())
+  const claim = claims.begin(scope, 'body', group)
+  await expect(once(claim, 'headless_1', fail)).rejects.toThrow('no room')
+  claim.release()
+  for (let start = 0; start < 2; start++) {
+    const free = claims.begin(scope, 'another body', group)
+    expect([free.recordId, claims.size]).toEqual([undefined, 0])
+    free.release()
+    await claims.close()
+    claims = await open(directory.path, fakeClock())
+  }
+  const kept = claims.begin(scope, 'body', group)
+  await once(kept, 'headless_2', () => Promise.resolve())
+  kept.release()
+  const again = claims.begin(scope, 'body', group)
+  await expect(once(again, 'headless_2', fail)).rejects.toThrow('no room')
+  again.release()
+  expect(claims.begin(scope, 'body', group).recordId).toBe('headless_2')
   await claims.close()
 })
 

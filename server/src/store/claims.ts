@@ -43,8 +43,25 @@ export interface Claim {
   readonly recordId: string | undefined
   /** Remembers the key with the record's id; on disk when it resolves. @throws DomainError `storage_unavailable` */
   commit(recordId: string): Promise<void>
+  /** Forgets the key that this claim has remembered: its record was not made. A key that was known before stays. */
+  withdraw(): void
   /** Lets the next request with the key look again. Safe to repeat. */
   release(): void
+}
+
+/**
+ * Claim, then record. When the record cannot be made the key is free again: only accepted work leaves one.
+ *
+ * @throws what either throws
+ */
+export async function once<T>(claim: Claim | undefined, recordId: string, make: () => Promise<T>): Promise<T> {
+  await claim?.commit(recordId)
+  try {
+    return await make()
+  } catch (error) {
+    claim?.withdraw()
+    throw error
+  }
 }
 
 interface Known {
@@ -54,6 +71,8 @@ interface Known {
   createdAt: number
   /** Id of the group it counts in. */
   group?: string
+  /** True on the line that takes it back. */
+  isWithdrawn?: boolean
 }
 
 /** SHA-256 of a JSON value in canonical form: keys sorted, so that order does not make a body another one. */
@@ -86,6 +105,7 @@ export async function openClaims(options: {
 
   await recoverLines(disk, path, (line) => {
     const claim = decodeLine(line) as Known
+    if (claim.isWithdrawn) return forget(claim)
     const age = Math.max(0, clock.now() - claim.createdAt)
     if (!known.has(claim.id)) count(claim.group, 1)
     known.set(claim.id, { ...claim, madeAt: clock.monotonic() - age })
@@ -99,12 +119,14 @@ export async function openClaims(options: {
     if (left > 0) inGroup.set(group, left)
     else inGroup.delete(group)
   }
+  function forget({ id, group }: Known): void {
+    if (known.delete(id)) count(group, -1)
+  }
   function expire(): void {
-    for (const [id, claim] of known) {
+    for (const claim of known.values()) {
       const old = clock.now() - claim.createdAt > KEY_WINDOW_MS && clock.monotonic() - claim.madeAt > KEY_WINDOW_MS
       if (!old) break
-      known.delete(id)
-      count(claim.group, -1)
+      forget(claim)
     }
   }
   async function compact(): Promise<void> {
@@ -184,6 +206,15 @@ export async function openClaims(options: {
               .catch(() => (compactAt *= 2))
               .finally(() => (compacting = false))
           }
+        },
+        withdraw() {
+          const made = known.get(id)
+          if (!mine || !isKept || !made) return
+          isKept = false
+          known.delete(id)
+          // What the disk does not take back now is known again after a restart: with the same body that does no harm.
+          const { madeAt: _madeAt, ...line } = made
+          void journal.append(encodeLine({ ...line, isWithdrawn: true } satisfies Known)).catch(() => undefined)
         },
         release() {
           if (!mine) return
