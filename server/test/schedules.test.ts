@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from 'node:fs'
-import { mkdir, readFile, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Run, Workspace } from '../src/model.ts'
@@ -63,9 +63,11 @@ async function stage(
     schedule,
     async write(issueId, keys, text = 'Do it.') {
       await mkdir(join(body.path, '.postern/issues'), { recursive: true })
-      await writeFile(file(issueId), `---\ntitle: Issue ${issueId}\n${keys}\n---\n${text}\n`)
-      // On our clock, as everything else.
-      await utimes(file(issueId), clock.now() / SECOND, clock.now() / SECOND)
+      const whole = `${file(issueId)}.whole`
+      await writeFile(whole, `---\ntitle: Issue ${issueId}\n${keys}\n---\n${text}\n`)
+      // On our clock, as everything else, and before anybody looks.
+      await utimes(whole, clock.now() / SECOND, clock.now() / SECOND)
+      await rename(whole, file(issueId))
     },
     async runs(issueId) {
       const { body } = await server.call<{ tasks: Run[] }>('GET', `/api/headless?wsId=${wsId}&limit=200`)
