@@ -93,8 +93,8 @@ export class Issues {
     )
   }
 
-  /** Removes the file and returns what it was. @throws as `update` */
-  delete(wsId: WorkspaceId, issueId: string, options: CallOptions & { revision?: string } = {}): Call<Issue> {
+  /** Removes the file and returns what it was; null: it could not be read as an issue. @throws as `update` */
+  delete(wsId: WorkspaceId, issueId: string, options: CallOptions & { revision?: string } = {}): Call<Issue | null> {
     const { revision } = options
     return makeCall(
       (generated) =>

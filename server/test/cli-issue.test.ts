@@ -104,6 +104,7 @@ test('broken files are named on stderr with their line, and the others are liste
   await writeFile(join(folder, 'good.md'), '---\ntitle: Good\n---\nx\n')
   await golden('issue-broken', await cli(['ls', '-w', 'ws-news']))
   await golden('issue-broken-show', await cli(['show', 'broken']))
+  expect(await cli(['rm', 'broken'])).toMatchObject({ code: 0, stdout: 'broken\tremoved\n' })
 })
 
 test('a name that several workspaces have is asked for more exactly', async () => {

@@ -353,6 +353,27 @@ describe('an issue', () => {
     expect((await call('GET', '/brief')).body['detail']).toBe(`there is no issue "brief" in ${wsId}; nearest: "briefs"`)
   })
 
+  test('whose file is broken can be removed all the same; only a revision that was named has to fit', async () => {
+    await write('yaml', '---\ntitle: [\n---\n')
+    await write('large', FILE + 'x'.repeat(262_144))
+    await write('nul', `${FILE}\0`)
+    await write('latin', '')
+    await writeFile(join(folder, 'latin.md'), Buffer.from([0x2d, 0xff]))
+    await write('brief', FILE)
+    const { revision } = (await call<Issue>('GET', '/brief')).body
+    await write('brief', 'broken since')
+    const stale = await call('DELETE', `/brief?revision=${revision}`)
+    expect([stale.status, stale.body['code']]).toEqual([409, 'issue_changed'])
+    expect(await read('brief')).toBe('broken since')
+    for (const issueId of ['yaml', 'large', 'nul', 'latin', 'brief']) {
+      const { status, body } = await call<Issue | null>('DELETE', `/${issueId}`)
+      expect([status, body], issueId).toEqual([200, null])
+    }
+    await mkdir(join(folder, 'folder.md'))
+    expect((await call('DELETE', '/folder')).body).toMatchObject({ status: 422, code: 'issue_invalid' })
+    expect(await readdir(folder)).toEqual(['folder.md'])
+  })
+
   test('is written, changed and removed with the admin token alone', async () => {
     await write('brief', FILE)
     for (const [method, rest, body] of [

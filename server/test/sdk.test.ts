@@ -170,7 +170,7 @@ test('writes, reads, runs and changes issues, and tells of a file that changed m
   await expect(postern.issues.preview({ kind: 'cron', cron: '61 9 * * *' })).rejects.toMatchObject({
     code: 'cron_invalid',
   })
-  expect((await postern.issues.delete(wsId, 'brief')).title).toBe('Brief')
+  expect((await postern.issues.delete(wsId, 'brief'))?.title).toBe('Brief')
   await expect(postern.issues.get(wsId, 'brief')).rejects.toBeInstanceOf(NotFoundError)
 })
 

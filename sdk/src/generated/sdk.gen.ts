@@ -758,7 +758,7 @@ export class Issues extends HeyApiClient {
     /**
      * Remove an issue
      *
-     * Removes its file. Run token: for its own workspace.
+     * Removes its file, also one that cannot be read as an issue. Run token: for its own workspace.
      */
     public delete<ThrowOnError extends boolean = false>(options: Options<IssuesDeleteData, ThrowOnError>): RequestResult<IssuesDeleteResponses, IssuesDeleteErrors, ThrowOnError> {
         return (options.client ?? this.client).delete<IssuesDeleteResponses, IssuesDeleteErrors, ThrowOnError>({

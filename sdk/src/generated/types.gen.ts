@@ -5150,9 +5150,9 @@ export type IssuesDeleteError = IssuesDeleteErrors[keyof IssuesDeleteErrors];
 
 export type IssuesDeleteResponses = {
     /**
-     * The issue as it was.
+     * The issue as it was; null: it could not be read as one.
      */
-    200: Issue;
+    200: Issue | null;
 };
 
 export type IssuesDeleteResponse = IssuesDeleteResponses[keyof IssuesDeleteResponses];

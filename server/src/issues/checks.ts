@@ -1,4 +1,4 @@
-import { DomainError } from '../errors.ts'
+import { DomainError, type ErrorCode } from '../errors.ts'
 import type { When } from '../model/issues.ts'
 import { fileOf } from './folder.ts'
 import { parseIssue } from './issue-file.ts'
@@ -38,8 +38,10 @@ export function changed({ issueId }: IssueRef, revision: string | undefined): Do
   })
 }
 
-/** For `catch`: an issue that is not there is undefined; everything else is thrown on. */
-export function ifMissing(error: unknown): undefined {
-  if (error instanceof DomainError && error.code === 'issue_not_found') return undefined
-  throw error
-}
+/** For `catch`: an error with this code is undefined; everything else is thrown on. */
+export const unless =
+  (code: ErrorCode) =>
+  (error: unknown): undefined => {
+    if (error instanceof DomainError && error.code === code) return undefined
+    throw error
+  }

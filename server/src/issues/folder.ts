@@ -184,10 +184,15 @@ export function openFolder(root: string) {
       return true
     },
 
-    /** Removes a file that still has this revision, or the link that leads to it; false as `replace`. */
-    async remove(issueId: string, revision: string): Promise<boolean> {
+    /**
+     * Removes a file that still has this revision, or the link that leads to it; false as `replace`.
+     *
+     * @param revision undefined: whatever is in the file
+     */
+    async remove(issueId: string, revision: string | undefined): Promise<boolean> {
       const folder = await resolved()
-      if (folder === undefined || (await read(issueId))?.revision !== revision) return false
+      if (folder === undefined || !(await find(issueId, folder))) return false
+      if (revision !== undefined && (await read(issueId))?.revision !== revision) return false
       await rm(join(folder, `${issueId}.md`))
       await syncDirectory(systemDisk, folder)
       return true

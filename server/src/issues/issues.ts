@@ -7,7 +7,7 @@ import { fingerprintOf, type Claim, type Claims } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import { slug } from '../workspaces/naming.ts'
 import type { Workspaces } from '../workspaces/types.ts'
-import { changed, checkSchedule, checkText, ifMissing, inOrder } from './checks.ts'
+import { changed, checkSchedule, checkText, inOrder, unless } from './checks.ts'
 import { createFires, requestOf, type FireFailure } from './fires.ts'
 import { fileOf } from './folder.ts'
 import { scheduleOf } from './health.ts'
@@ -203,7 +203,9 @@ export function createIssues(deps: IssuesDeps): Issues & {
       checkText(text)
       return await once(idempotency, { wsId, input }, async (recordId, commit) => {
         const found =
-          recordId === undefined ? undefined : await library.load({ wsId, issueId: recordId }).catch(ifMissing)
+          recordId === undefined
+            ? undefined
+            : await library.load({ wsId, issueId: recordId }).catch(unless('issue_not_found'))
         if (found) return { issue: await detailed(found), replayed: true }
         const first = named ?? recordId ?? slug(input.title, 'issue')
         const made = await library.change({ wsId, issueId: first }, async (folder) => {
@@ -228,10 +230,10 @@ export function createIssues(deps: IssuesDeps): Issues & {
     },
 
     async remove(ref, { revision }) {
-      const loaded = await library.load(ref)
-      const issue = await detailed(loaded)
-      if (revision !== undefined && loaded.revision !== revision) throw changed(ref, revision)
-      const removed = await library.change(ref, (folder) => folder.remove(ref.issueId, loaded.revision))
+      const loaded = await library.load(ref).catch(unless('issue_invalid'))
+      const issue = loaded ? await detailed(loaded) : null
+      if (revision !== undefined && loaded?.revision !== revision) throw changed(ref, revision)
+      const removed = await library.change(ref, (folder) => folder.remove(ref.issueId, loaded?.revision))
       if (!removed) throw changed(ref, revision)
       await scheduler.forget(ref)
       return issue

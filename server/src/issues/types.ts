@@ -36,8 +36,12 @@ export interface Issues {
    * @throws DomainError as `create`, and `issue_changed` when the file is not the one that `patch.revision` names
    */
   update(ref: IssueRef, patch: UpdateIssue): Promise<Issue>
-  /** Removes the file and returns what it was. @throws DomainError as `get`, and `issue_changed` */
-  remove(ref: IssueRef, options: { revision?: string | undefined }): Promise<Issue>
+  /**
+   * Removes the file and returns what it was; null: it could not be read as an issue.
+   *
+   * @throws DomainError as `get`, `issue_invalid` only for what is no file of the workspace; `issue_changed`
+   */
+  remove(ref: IssueRef, options: { revision?: string | undefined }): Promise<Issue | null>
   /** Appends to the file. @throws DomainError as `get`, and `storage_unavailable` */
   comment(
     ref: IssueRef,

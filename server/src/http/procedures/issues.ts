@@ -213,9 +213,9 @@ export const issueProcedures = router({
         'issues.delete',
         'DELETE',
         ONE,
-        { summary: 'Remove an issue', description: 'Removes its file.' },
+        { summary: 'Remove an issue', description: 'Removes its file, also one that cannot be read as an issue.' },
         {
-          answers: { 200: { description: 'The issue as it was.' } },
+          answers: { 200: { description: 'The issue as it was; null: it could not be read as one.' } },
           errors: [...WRITE_ERRORS, 'issue_changed'],
           exempt: false,
           runScope: 'own-workspace',
@@ -224,7 +224,7 @@ export const issueProcedures = router({
       ),
     )
     .input(z.strictObject({ ...issue, revision: Revision.optional() }))
-    .output(Issue)
+    .output(Issue.nullable())
     .mutation(({ ctx, input: { id: wsId, issueId, revision } }) => ctx.issues.remove({ wsId, issueId }, { revision })),
 
   comment: procedure
