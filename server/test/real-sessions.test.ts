@@ -42,9 +42,8 @@ describe.each(DEFINITIONS)('the real $id, live', { timeout: TEST_MS }, (definiti
       const task: LiveTask = { cwd, permissions: 'full', model: chosen, ...more }
       const command = live.compose(task, { conversationId, programPath: programOf(id) })
       const path = `${dirname(process.execPath)}:${process.env['PATH']}`
-      const retries = { CLAUDE_CODE_MAX_RETRIES: '1' } // claude tries a bad key ten times, for three minutes
       const own = { HOME: home, PATH: path, POSTERN_RUN_ID: mark }
-      const env = { ...own, ...command.env, ...prepared?.environment, ...(id === 'claude' && retries) }
+      const env = { ...own, ...command.env, ...prepared?.environment }
       const child = spawn(program, command.args, { cwd, env, stdio: ['pipe', 'pipe', 'pipe'] })
       child.stderr.resume()
       const agent = liveProgram(child, (io, handlers) => live.connect(io, handlers))

@@ -138,6 +138,7 @@ describe('sessions', () => {
     })
     expect(start('claude')?.env).toMatchObject({
       CLAUDE_CODE_EXECUTABLE: '/usr/bin/claude',
+      CLAUDE_CODE_MAX_RETRIES: '3',
       DISABLE_AUTOUPDATER: '1',
     })
     expect(start('codex')?.env).toEqual({ CODEX_PATH: '/usr/bin/codex' })

@@ -44,7 +44,9 @@ export const DEFINITIONS: AgentDefinition[] = [
         verified: '0.100.0',
       },
       args: [],
-      env: { CLAUDE_CODE_EXECUTABLE: '{binPath}' },
+      // It repeats whatever failed, with pauses that double, and says nothing of it when the key is bad: with its own 10
+      // times that lasts three minutes, with 3 four seconds, which still carry it over a short overload.
+      env: { CLAUDE_CODE_EXECUTABLE: '{binPath}', CLAUDE_CODE_MAX_RETRIES: '3' },
       modes: { ask: 'default', edit: 'acceptEdits', full: 'bypassPermissions' },
     },
     login: 'run "claude" once as the user of the server and log in, or set ANTHROPIC_API_KEY for the server',

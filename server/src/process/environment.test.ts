@@ -45,8 +45,11 @@ test('the keys that an agent asks for pass where they are set, those of another 
   const pass = ['ANTHROPIC_API_KEY', 'ANTHROPIC_BASE_URL', 'LD_PRELOAD']
   const expected = { HOME: '/home/me', ANTHROPIC_API_KEY: 'mine', TERM: 'dumb', PATH: '/b', ...own }
   expect(agentEnvironment({ server, adapter: {}, pass, own, binDirectory: '/b' })).toEqual(expected)
-  const adapter = { ANTHROPIC_API_KEY: 'of-the-adapter' }
-  expect(agentEnvironment({ server, adapter, pass, own, binDirectory: '/b' })).toEqual({ ...expected, ...adapter })
+  const adapter = { ANTHROPIC_API_KEY: 'of-the-adapter', ANTHROPIC_BASE_URL: 'of-the-adapter' }
+  expect(agentEnvironment({ server, adapter, pass, own, binDirectory: '/b' })).toEqual({
+    ...expected,
+    ANTHROPIC_BASE_URL: 'of-the-adapter',
+  })
 })
 
 test('a credential wins over what passes and what the adapter sets, never over what is ours', () => {

@@ -36,14 +36,14 @@ export interface OwnVariables {
 }
 
 /**
- * The environment of an agent: an allow-list of the server's, what this adapter asks for of the server's, the adapter's own
- * variables, those of its credentials, ours; what is named later wins. `PATH` begins with
- * `binDirectory` and keeps absolute entries only. Adapter variables that nobody may set are dropped.
+ * The environment of an agent: an allow-list of the server's, the adapter's own variables, what this adapter asks for of
+ * the server's, those of its credentials, ours; what is named later wins. `PATH` begins with `binDirectory` and keeps
+ * absolute entries only. Adapter variables that nobody may set are dropped.
  */
 export function agentEnvironment(options: {
   server: Record<string, string | undefined>
   adapter: Record<string, string>
-  /** Names that pass as well where they are set: the keys of this agent. */
+  /** Names that pass as well where they are set, and win over `adapter`: the keys and switches of this agent. */
   pass?: string[]
   /** Variables that credentials give it; they win over `pass` and `adapter`. */
   credentials?: Record<string, string>
@@ -55,11 +55,8 @@ export function agentEnvironment(options: {
   for (const [name, value] of Object.entries(server)) {
     if (value !== undefined && (PASSED.has(name) || PASSED_PATTERN.test(name))) result[name] = value
   }
-  for (const name of pass) {
-    const value = server[name]
-    if (value !== undefined && maySet(name)) result[name] = value
-  }
-  for (const [name, value] of [...Object.entries(adapter), ...Object.entries(credentials)]) {
+  const passed = pass.flatMap((name): [string, string][] => (server[name] === undefined ? [] : [[name, server[name]]]))
+  for (const [name, value] of [...Object.entries(adapter), ...passed, ...Object.entries(credentials)]) {
     if (maySet(name)) result[name] = value
   }
   return { ...result, ...own, TERM: 'dumb', PATH: searchPath(server, binDirectory) }

@@ -378,9 +378,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   async function finish(why: Why): Promise<void> {
     const endedAt = isoTime(clock.now())
-    over.abort()
     await sessions.update(id, { state: 'ended', ...why, endedAt })
     row = { ...row, state: 'ended', ...why, endedAt }
+    over.abort()
     await mailbox.failAll('session_ended')
     await launching
     if (live) {
