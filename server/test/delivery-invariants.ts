@@ -75,11 +75,10 @@ export async function checkDeliveries(
       copies += group.length - first.length
       for (const { message } of group) expect(message, id).toBe(delivery?.message)
     }
-    for (const { id, status } of deliveries.values()) {
-      if (status === 'confirmed' && deliveries.get(id)?.sessionId === sessionId) {
-        expect(perDelivery.has(id), `I-1: ${id} is confirmed and was never heard`).toBe(true)
-      }
-    }
+    checkHeard(
+      [...deliveries.values()].filter((delivery) => delivery.sessionId === sessionId),
+      new Set(perDelivery.keys()),
+    )
     const order = [...perDelivery.keys()].map((id) => deliveries.get(id)?.message)
     const heardBy = Map.groupBy(
       sent.filter((each) => each.sessionId === sessionId),
@@ -98,6 +97,15 @@ export async function checkDeliveries(
     copies,
     uncertain: count('uncertain'),
     failed: count('failed'),
+  }
+}
+
+/** That the records say of each delivery of a session what its agent heard: I-1 and I-5. */
+export function checkHeard(deliveries: Delivery[], heardIds: ReadonlySet<string>): void {
+  for (const { id, status, reason, deliveredAt } of deliveries) {
+    if (status === 'confirmed') expect(heardIds.has(id), `I-1: ${id} is confirmed and was never heard`).toBe(true)
+    if (status === 'failed' && deliveredAt === null)
+      expect(heardIds.has(id), `I-5: ${id} failed (${reason}) and was heard`).toBe(false)
   }
 }
 

@@ -142,6 +142,8 @@ export function createMailbox(
         return await deliveries.insert(accepted)
       })
       if (!isMine) throw twin()
+      // What is handed over now waits no more: in the line a revocation would fail what the agent is about to get.
+      if (accepted.status === 'injecting') line.remove(accepted.id)
     } catch (error) {
       line.remove(accepted.id)
       throw error
@@ -218,8 +220,8 @@ export function createMailbox(
     const patch = { status: 'injecting' as const, attempts, possibleDuplicate: attempts > 1 }
     try {
       const injecting = await deliveries.update(next.id, patch, { status: next.status })
-      if (injecting) return void (await inject(injecting, false))
-      line.remove(next.id) // it was failed meanwhile
+      line.remove(next.id)
+      if (injecting) return void (await inject(injecting, false)) // else it was failed meanwhile
     } catch {
       await clock.sleep(RETRY_MS, giveUp).catch(() => undefined) // the disk is full: it keeps its place
     }
@@ -228,7 +230,6 @@ export function createMailbox(
 
   /** Resolves when the message was written whole, or its sender has waited long enough. */
   async function inject(injecting: DeliveryRow, isAwaited: boolean): Promise<DeliveryRow> {
-    line.remove(injecting.id)
     const { connection } = receiver
     if (!connection) {
       // The agent died in this moment: nothing was handed over, and that is written down.
@@ -262,8 +263,8 @@ export function createMailbox(
   async function fail(failed: DeliveryRow, reason: string): Promise<void> {
     line.remove(failed.id)
     const patch = { status: 'failed' as const, reason, endedAt: isoTime(clock.now()) }
-    await deliveries.update(failed.id, patch, { status: failed.status })
-    void log({ type: 'input.failed', deliveryId: failed.id, reason })
+    if (await deliveries.update(failed.id, patch, { status: failed.status }))
+      void log({ type: 'input.failed', deliveryId: failed.id, reason })
   }
 
   return {

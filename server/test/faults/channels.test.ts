@@ -20,7 +20,7 @@ import {
   startWithSession,
   type ServerLike,
 } from '../channels.ts'
-import { allSettled, checkDeliveries, heardDeliveries, type Sent } from '../delivery-invariants.ts'
+import { allSettled, checkDeliveries, checkHeard, heardDeliveries, type Sent } from '../delivery-invariants.ts'
 import { checkState, figures } from '../invariants.ts'
 import { rawJson } from '../raw-http.ts'
 import { adminToken, call, serve, type ServerProcess } from '../server-process.ts'
@@ -182,6 +182,7 @@ test('F13, T20, I-5: in a thousand interleavings of knock and revoke nothing is 
   const standing = (delivery: Delivery): string => `${delivery.status} ${delivery.reason ?? ''}`
   const seen: Record<string, number> = {}
   const afterRevoke = new Map<string, string>()
+  const grantIds: string[] = []
   const turns = (count: number): Promise<void> =>
     new Promise((resolve) => (count === 0 ? resolve() : setImmediate(() => void turns(count - 1).then(resolve))))
 
@@ -189,6 +190,7 @@ test('F13, T20, I-5: in a thousand interleavings of knock and revoke nothing is 
     // Every third on a session that is at work: its messages wait, and are handed over while they are revoked.
     const sessionId = i % 3 === 0 ? busy : idle
     const { token, grantId } = await mint(server, { sessionId })
+    grantIds.push(grantId)
     const knocks = [knock(server, token, `${i} a`), turns(i % 7).then(() => knock(server, token, `${i} b`))]
     await turns(i % 40)
     const revoked = await server.call('DELETE', `/api/channels/${grantId}`, undefined, { token: true })
@@ -219,6 +221,15 @@ test('F13, T20, I-5: in a thousand interleavings of knock and revoke nothing is 
       await interrupt(server, busy)
       await keepBusy(server, busy)
     }
+  }
+  await interrupt(server, busy)
+  const deliveries = (await Promise.all(grantIds.map((grantId) => settled(server, grantId)))).flat()
+  for (const sessionId of [busy, idle]) {
+    const heardIds = (await heardDeliveries(server, server.dataDir, sessionId)).map(({ deliveryId }) => deliveryId)
+    checkHeard(
+      deliveries.filter((delivery) => delivery.sessionId === sessionId),
+      new Set(heardIds),
+    )
   }
   const fates = Object.fromEntries(
     [...Map.groupBy(afterRevoke.values(), (fate) => fate)].map(([fate, group]) => [fate, group.length]),
