@@ -183,6 +183,8 @@ describe('an edit', () => {
   test('keeps the line ends of the file', () => {
     const windows = FILE.replaceAll('\n', '\r\n')
     expect(editIssue(windows, { status: 'done', overlap: 'queue' }).replaceAll('\r\n', '')).not.toContain('\n')
+    const braces = '---\r\n{ title: x, # so\r\n  owner: ada }\r\n---\r\nBody\r\n'
+    expect(editIssue(braces, { status: 'done' }).replaceAll('\r\n', '')).not.toMatch(/[\r\n]/)
   })
 
   test('replaces the body and leaves frontmatter and comments', () => {
@@ -271,6 +273,7 @@ describe('an edit', () => {
     '---\ntitle: >\n  a\n  b\nstatus: "todo" # x\nwhen:\n  kind: every\n  every: 1h # y\nzeta: { a: [1, 2] }\n# z\n---\nBody\n',
     '---\ntitle: x\n---',
     '---\n{ title: x, zeta: 1 }\n---\nBody\n',
+    '---\r\n{ title: x, zeta: "a\r\n  b" }\r\n---\r\nBody\r\n',
     `---\ntitle: x\n---\nBody\n<!-- comment by ada -->\nx\r${COMMENT}\n\n${COMMENT}\nHi.\n\n<!-- comment later on -->\n\n${COMMENT}\n`,
   ]
 

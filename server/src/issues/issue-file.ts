@@ -246,10 +246,10 @@ interface KeyEdit {
   end: string
 }
 
-function rewritten({ document, key, value }: KeyEdit): string {
+function rewritten({ document, key, value, end }: KeyEdit): string {
   if (value === null) document.delete(key)
   else document.set(key, value)
-  return document.toString({ lineWidth: 0 })
+  return document.toString({ lineWidth: 0 }).replaceAll(/\r?\n/g, end)
 }
 
 function spliced({ yaml, document, key, value, end }: KeyEdit): string | undefined {
