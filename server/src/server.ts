@@ -109,9 +109,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         const own = taskId === null ? undefined : await realpath(directories.worktree(taskId)).catch(() => undefined)
         return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
       },
-      continueRun: ({ wsId, resume, body, issueId, idempotency }) =>
+      replayReply: (idempotency, sent) => runs.replay(idempotency, sent),
+      continueRun: ({ wsId, resume, body, issueId, idempotency, sent }) =>
         runs.start({
           wsId,
+          sent,
           body: { prompt: body.message, resume, ...(body.timeoutMs !== undefined && { timeoutMs: body.timeoutMs }) },
           ...(idempotency && { idempotency }),
           trigger: { kind: 'inbox', grantId: null, issueId, parentTaskId: null },

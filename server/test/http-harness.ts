@@ -76,6 +76,7 @@ export function memoryRuns(
       for (const listener of listeners) listener()
     },
     start: () => Promise.resolve({ run: find(TASK_ID), replayed: false }),
+    replay: () => Promise.resolve(undefined),
     retry: (taskId) => Promise.resolve().then(() => ({ run: find(taskId), replayed: false })),
     get: (taskId) => Promise.resolve().then(() => find(taskId)),
     heard: () => Promise.resolve(),

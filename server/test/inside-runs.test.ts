@@ -356,11 +356,11 @@ describe('a reply', () => {
     })
     expect(run).toMatchObject({ status: 'succeeded', outcome: 'reported' })
     const [id = ''] = run.inboxIds
-    const reply = (key: string) =>
+    const reply = (key: string, message = 'and then?') =>
       on.call<Run>(
         'POST',
         `/api/inbox/${id}/reply`,
-        { message: 'and then?' },
+        { message },
         { token: true, headers: { 'idempotency-key': key, prefer: 'wait=30' } },
       )
     const answered = await reply('k')
@@ -375,6 +375,12 @@ describe('a reply', () => {
     expect(answered.body.result.text).toContain('This is message 2 of our conversation; the first was "look around".')
     expect((await reply('k')).body.taskId).toBe(answered.body.taskId)
     expect((await on.call<InboxEntry>('GET', `/api/inbox/${id}`)).body.readAt).not.toBeNull()
+    await on.call('DELETE', `/api/inbox/${id}`, undefined, { token: true })
+    const repeated = await reply('k')
+    expect(repeated).toMatchObject({ status: 200, body: { taskId: answered.body.taskId } })
+    expect(repeated.headers.get('idempotency-replayed')).toBe('true')
+    expect(await reply('k', 'and now?')).toMatchObject({ status: 422, body: { code: 'idempotency_mismatch' } })
+    expect((await reply('new')).status).toBe(404)
   })
 })
 

@@ -481,6 +481,11 @@ describe('run now', () => {
       await call<Run>('POST', '/brief/run', undefined, key),
     ]
     expect([other.body.taskId, other.headers.get('idempotency-replayed')]).toEqual([one.body.taskId, 'true'])
+    await write('brief', FILE.replace('/files', '/grep x'))
+    expect((await call<Run>('POST', '/brief/run', undefined, key)).text).toBe(one.text)
+    await rm(join(folder, 'brief.md'))
+    expect((await call<Run>('POST', '/brief/run', undefined, key)).text).toBe(one.text)
+    expect((await call('POST', '/brief/run', undefined, { 'Idempotency-Key': 'new' })).status).toBe(404)
     await server.call('GET', `/api/headless/${one.body.taskId}`, undefined, { headers: { Prefer: 'wait=60' } })
   })
 })

@@ -43,13 +43,16 @@ export interface InboxDeps<Reply> {
   roots(origin: InboxOrigin): Promise<string[]>
   /** Takes out what whoever pushes was given in secret. */
   cleanerFor(origin: InboxOrigin): Promise<Cleaner>
-  /** Starts a run that continues the conversation of the run `resume`. */
+  /** What an earlier reply with this key was answered; undefined: there was none. */
+  replayReply(idempotency: IdempotencyScope, sent: unknown): Promise<Reply | undefined>
+  /** Starts a run that continues the conversation of the run `resume`. @param reply `sent` as for `replayReply` */
   continueRun(reply: {
     wsId: string
     resume: string
     body: ReplyInbox
     issueId: string | null
     idempotency?: IdempotencyScope
+    sent: unknown
   }): Promise<Reply>
 }
 
@@ -219,6 +222,13 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
       await disk.rm(folder(id), { recursive: true, force: true })
     },
     async reply(id, body, idempotency) {
+      const sent = { id, body }
+      const before = idempotency && (await deps.replayReply(idempotency, sent))
+      if (before) {
+        const replied = await table.get(id)
+        if (replied) await mark(replied, 'read')
+        return before
+      }
       const row = await find(id)
       const { taskId, wsId, issueId } = row
       if (taskId === null || wsId === null) {
@@ -231,6 +241,7 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
         resume: taskId,
         body,
         issueId,
+        sent,
         ...(idempotency && { idempotency }),
       })
       await mark(row, 'read')

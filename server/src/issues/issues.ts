@@ -259,6 +259,8 @@ export function createIssues(deps: IssuesDeps): Issues & {
     },
 
     async run(ref, idempotency, startedBy) {
+      const before = idempotency && (await runs.replay(idempotency, ref))
+      if (before) return before
       const loaded = await library.load(ref)
       if (!/\S/.test(loaded.issue.body)) {
         throw new DomainError('issue_invalid', `${fileOf(ref.issueId)} has no body, and the body is the prompt`, {
@@ -269,7 +271,7 @@ export function createIssues(deps: IssuesDeps): Issues & {
       return await runs.start({
         ...request,
         trigger: { ...trigger, ...startedBy },
-        ...(idempotency && { idempotency }),
+        ...(idempotency && { idempotency, sent: ref }),
       })
     },
 

@@ -5,8 +5,16 @@ import { newId, type Clock } from '../clock.ts'
 import type { Dispatch, Place } from '../dispatch/dispatch.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import { isTerminal, type Capacity, type CreateRun, type Run, type RunRow, type Trigger } from '../model.ts'
-import { fingerprintOf, once, type Claims } from '../store/claims.ts'
+import {
+  isTerminal,
+  type Capacity,
+  type CreateRun,
+  type IdempotencyScope,
+  type Run,
+  type RunRow,
+  type Trigger,
+} from '../model.ts'
+import { fingerprintOf, once, type Claim, type Claims } from '../store/claims.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
@@ -109,15 +117,10 @@ export function createRuns(deps: RunsDeps): Runs & {
   }
 
   async function start(request: StartRun, retryOf: string | null): Promise<Started> {
-    const { wsId, idempotency, trigger = API_TRIGGER } = request
+    const { wsId, idempotency, sent, trigger = API_TRIGGER } = request
     if (stopping) throw notRecorded('the server is stopping')
     const body = await cleaned(request.body, trigger)
-    const claim =
-      idempotency &&
-      claims.begin(
-        [idempotency.caller, idempotency.method, idempotency.path, idempotency.key],
-        fingerprintOf({ wsId, body, retryOf }),
-      )
+    const claim = idempotency && claimOf(idempotency, sent ?? { wsId, body, retryOf })
     let release = (): void => claim?.release()
     try {
       const known = claim?.recordId === undefined ? undefined : await runs.get(claim.recordId)
@@ -178,6 +181,9 @@ export function createRuns(deps: RunsDeps): Runs & {
     }
   }
 
+  const claimOf = ({ caller, method, path, key }: IdempotencyScope, sent: unknown): Claim =>
+    claims.begin([caller, method, path, key], fingerprintOf(sent))
+
   /** What an agent asks may hold what it was given in secret, and is kept and shown like all it says. */
   async function cleaned(body: CreateRun, { parentTaskId, parentSessionId }: Trigger): Promise<CreateRun> {
     if (parentTaskId === null && parentSessionId === undefined) return body
@@ -186,8 +192,8 @@ export function createRuns(deps: RunsDeps): Runs & {
   }
 
   /** The answer that the first request with the key got; of one that waited, the run as it ended. */
-  async function replayOf(row: RunRow, body: CreateRun): Promise<Run> {
-    if (body.wait) return await view(row)
+  async function replayOf(row: RunRow, { wait }: Pick<CreateRun, 'wait'>): Promise<Run> {
+    if (wait) return await view(row)
     return await toRun(asAccepted(row), runDirectory(row.id), { live: undefined, canResume: false })
   }
 
@@ -249,6 +255,12 @@ export function createRuns(deps: RunsDeps): Runs & {
     async start(request) {
       const started = await start(request, null)
       return started
+    },
+    async replay(idempotency, sent) {
+      const claim = claimOf(idempotency, sent)
+      claim.release()
+      const known = claim.recordId === undefined ? undefined : await runs.get(claim.recordId)
+      return known && { run: await replayOf(known, {}), replayed: true }
     },
     wait,
     async cancel(taskId) {

@@ -10,6 +10,8 @@ export interface StartRun {
   body: CreateRun
   /** Scopes the key: `(caller, method, path, key)`. Absent: the request carried no `Idempotency-Key`. */
   idempotency?: IdempotencyScope
+  /** What the caller sent, where the body was made of more than that: by this a repeated request is known. */
+  sent?: unknown
   trigger?: Trigger
 }
 
@@ -51,6 +53,13 @@ export interface Runs {
    * (that one has ended) and `nested_too_deep`. Source: docs/contract.md 3.
    */
   start(request: StartRun): Promise<Started>
+  /**
+   * What an earlier request with this key, and `sent` as this one, was answered; undefined: there was none. For requests
+   * whose run is made of things that may have changed or gone since.
+   *
+   * @throws DomainError `idempotency_in_flight`, `idempotency_mismatch`, `too_many_keys`
+   */
+  replay(idempotency: IdempotencyScope, sent: unknown): Promise<Started | undefined>
   /** The run as it is now. @throws DomainError `run_not_found` */
   get(taskId: string): Promise<Run>
   /** Newest first, archived runs included. @throws DomainError `invalid_cursor` */
