@@ -281,6 +281,21 @@ describe('what happens to the Inbox', () => {
     expect(seen[0]).toMatchObject({ id: first.id, title: 'one', from: 'operator' })
   })
 
+  test('is told once of each entry, however much has happened since: a restart announces nothing that is old', async () => {
+    await using data = await temporaryDirectory()
+    const before = await startTestServer({ dataDir: data.path })
+    const pushed = Array.from({ length: 260 }, (_, i) => push(before, { title: `entry ${i}` }))
+    expect((await Promise.all(pushed)).every(({ status }) => status === 201)).toBe(true)
+    expect((await change(before, 'read', { all: true })).body).toEqual({ marked: 260 })
+    const [last] = (await list(before)).body.entries
+    // The newest 500 events, which the next start looks at, tell of no push.
+    for (let i = 0; i < 120; i++) for (const as of ['unread', 'read']) await change(before, `${last?.id}/${as}`)
+    await before.stop()
+    await using on = await startTestServer({ dataDir: data.path })
+    const { body } = await on.call<{ lastSeq: number }>('GET', '/api/inbox/events')
+    expect(body.lastSeq).toBe(260 + 260 + 240)
+  })
+
   test('is completed at the next start when its log was lost', async () => {
     await using data = await temporaryDirectory()
     const before = await startTestServer({ dataDir: data.path })

@@ -274,9 +274,11 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
       const lastSeq = await events.lastSeq(INBOX_LOG)
       const known = await events.read(INBOX_LOG, Math.max(0, lastSeq - MEND_EVENTS), MEND_EVENTS)
       const pushed = new Set(known.flatMap(({ type, ['id']: id }) => (type === 'inbox.pushed' ? [String(id)] : [])))
-      const oldest = lastSeq > MEND_EVENTS ? ([...pushed].toSorted()[0] ?? '') : ''
+      // Of what is older than the first of these events, its own lies before them.
+      const [first] = known
+      const since = first && first.seq > 1 ? `inb_${encodeTime(Date.parse(first.at) + 1)}` : ''
       const newest = await table.list({ limit: MEND_EVENTS })
-      const missing = newest.filter(({ id }) => id > oldest && !pushed.has(id)).reverse()
+      const missing = newest.filter(({ id }) => id >= since && !pushed.has(id)).reverse()
       if (missing.length === 0) return
       await events.append(
         INBOX_LOG,
