@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { census } from '../src/process/census.ts'
@@ -369,6 +369,16 @@ describe('cancel and retry', () => {
       status: 409,
       body: { code: 'not_retryable' },
     })
+  })
+
+  test('a run whose long prompt was removed after its time is not retried without it', async () => {
+    await using on = await server()
+    const wsId = await on.workspace()
+    const { taskId } = (await run(on, wsId, { prompt: `true # ${'long '.repeat(300)}`, wait: true })).body
+    await rm(join(on.dataDir, 'runs', taskId), { recursive: true })
+    const refused = await on.call<{ code: string }>('POST', `/api/headless/${taskId}/retry`)
+    expect([refused.status, refused.body.code]).toEqual([410, 'log_retired'])
+    expect((await on.call<{ tasks: Run[] }>('GET', '/api/headless')).body.tasks).toHaveLength(1)
   })
 })
 

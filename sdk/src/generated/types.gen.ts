@@ -2809,6 +2809,10 @@ export type RunsRetryErrors = {
      */
     409: Problem;
     /**
+     * `log_retired`: Log retired.
+     */
+    410: Problem;
+    /**
      * `idempotency_mismatch`: Idempotency key used with another body.
      */
     422: Problem;

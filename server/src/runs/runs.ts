@@ -281,6 +281,7 @@ export function createRuns(deps: RunsDeps): Runs & {
         })
       }
       const { prompt, agent, timeoutMs, idleTimeoutMs, model, isolation, resume, metadata } = await view(row)
+      if (prompt === '') throw new DomainError('log_retired', `the prompt of ${taskId} was removed after its time`)
       const body: CreateRun = {
         prompt,
         agent,

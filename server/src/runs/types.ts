@@ -75,7 +75,11 @@ export interface Runs {
   heard(taskId: string): Promise<void>
   /** Ends the run and the runs it started; answers when they have ended or after 15 s. An ended run is returned as it is. @throws DomainError `run_not_found` */
   cancel(taskId: string): Promise<Run>
-  /** Starts the same request again as a new run with `retryOf` set. @throws as `start`, and `not_retryable` while it has not ended */
+  /**
+   * Starts the same request again as a new run with `retryOf` set.
+   *
+   * @throws as `start`, and `not_retryable` while it has not ended, `log_retired` once its long prompt was removed
+   */
   retry(taskId: string, idempotency?: IdempotencyScope): Promise<Started>
   /** Events with a seq above `after`. @throws DomainError `run_not_found`, `log_retired` */
   events(taskId: string, after: number, limit: number): Promise<EventPage>

@@ -188,7 +188,7 @@ export const runProcedures = router({
               headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
             },
           },
-          errors: [...START_ERRORS, 'run_not_found', 'not_retryable'],
+          errors: [...START_ERRORS, 'run_not_found', 'not_retryable', 'log_retired'],
           exempt: true,
           headers: ['Idempotency-Key', 'Prefer'],
           notFound: 'run_not_found',
