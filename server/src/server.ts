@@ -131,6 +131,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       clock,
       liveFiles,
       runDirectory: directories.run,
+      worktreePath: directories.worktree,
     })
     const liveSessions = createLiveFiles<LiveSession>(disk, join(dataDir, 'live-sessions'))
     const resumed = await recoverSessions({

@@ -103,6 +103,8 @@ export function createAttendant(deps: AttendDeps) {
     redactor: Redactor
     /** The conversation to continue; null: a new one. */
     conversationId: string | null
+    /** The agent has named its conversation. */
+    onConversation(conversationId: string): void
     /** Why it has to end by what it has used up to now; undefined while it need not. */
     overBudget(): string | undefined
     /** Milliseconds the program may take. */
@@ -118,7 +120,7 @@ export function createAttendant(deps: AttendDeps) {
       const hint = agent.installHint ? `; ${agent.installHint}` : ''
       throw new Unstartable('agent_not_found', `"${command.program}" is not on the server's PATH${hint}`)
     }
-    if (command.stdin === '') await changes.base // it has its prompt from the start
+    if (command.stdin === '') await changes.begun // it has its prompt from the start
     const temporary = await deps.temporaries.open()
     const endTurn = agent.sharedHome && (await deps.turns.take(agent.sharedHome, control.abort.signal))
     const shared = { disk, clock, directory, signal: control.giveUp.signal }
@@ -154,8 +156,7 @@ export function createAttendant(deps: AttendDeps) {
       signal: control.abort.signal,
       async onStarted(identity) {
         // The program starts while we still look at the files: it sees its prompt after that.
-        const baseTree = (await changes.base)?.tree ?? null
-        await deps.liveFiles.write(row.id, { identity, directory: changes.directory, baseTree })
+        await deps.liveFiles.write(row.id, { identity, begun: await changes.begun })
       },
       async onOutput(stream, chunk) {
         control.live.lastActivityAt = isoTime(clock.now())
@@ -237,7 +238,7 @@ export function createAttendant(deps: AttendDeps) {
       await recorder.add([event])
     }
     function checkConversation(reported: string): void {
-      control.conversationId = reported
+      job.onConversation(reported)
       if (conversationId === null || reported === conversationId) return
       mismatch = `"${agent.id}" answered in conversation ${reported}, not in ${conversationId}`
       supervised.stop('fatal')

@@ -14,13 +14,22 @@ interface Base {
   tree: string | undefined
 }
 
+/** Where a run works, and what was there before it. */
+export interface Begun {
+  directory: string
+  /** Its own worktree; null: it works in the workspace itself. */
+  worktree: string | null
+  /** null: outside git, or unknown. */
+  base: Base | null
+}
+
 /** What a run changes: where it works, what was there before, and what is different after it. */
 export interface Changes {
   /** Where the run works. */
   readonly directory: string
-  /** Where the repository stood before the run; resolves with undefined outside git, never rejects. */
-  readonly base: Promise<Base | undefined>
-  /** The git part of the record as the run ends; the patch is on disk, without secrets, and a worktree without work in it is gone. */
+  /** Resolves once what was there before is known; never rejects. */
+  readonly begun: Promise<Begun>
+  /** See `endChanges`. */
   finish(redactor: Redactor): Promise<RunRow['git']>
 }
 
@@ -39,7 +48,7 @@ export async function beginChanges(
   await disk.mkdir(runDirectory, { recursive: true, mode: 0o700 })
   const worktree = row.isolation === 'worktree' ? deps.worktreePath : null
   const directory = worktree === null ? cwd : await isolate(worktree)
-  const base = noteBase()
+  const begun = noteBase().then((base) => ({ directory, worktree, base: base ?? null }))
 
   async function isolate(path: string): Promise<string> {
     try {
@@ -61,33 +70,49 @@ export async function beginChanges(
 
   return {
     directory,
-    base,
-    async finish(redactor) {
-      const before = await base
-      const state: RunRow['git'] = {
-        baseSha: before?.headSha ?? null,
-        headSha: null,
-        branch: before?.branch ?? null,
-        filesChanged: 0,
-        worktree,
-      }
-      try {
-        const after = before && (await git.snapshot(directory, scratch))
-        state.headSha = after?.headSha ?? null
-        if (before?.tree !== undefined && after) {
-          const { patch, filesChanged } = await git.diff(directory, scratch, before.tree, after.tree)
-          await replaceFile(disk, join(runDirectory, PATCH_FILE), redactor.bytes(patch))
-          state.filesChanged = filesChanged
-        }
-        if (worktree !== null && (await git.removeWorktree(worktree, `postern/${row.id}`, state.baseSha))) {
-          state.worktree = null
-        }
-      } catch {
-        // Too much changed, or git cannot read it any more: the run ends without a diff, and keeps its worktree.
-      } finally {
-        await disk.rm(scratch, { recursive: true, force: true }).catch(() => undefined)
-      }
-      return state
-    },
+    begun,
+    finish: async (redactor) => await endChanges(deps, row.id, await begun, (patch) => redactor.bytes(patch)),
   }
+}
+
+/**
+ * The git part of the record as a run ends; the patch is on disk, without secrets, and a worktree without work in it is
+ * gone.
+ *
+ * @param clean takes secrets out of the patch
+ */
+export async function endChanges(
+  deps: { git: RunGit; disk: Disk; runDirectory: string },
+  taskId: string,
+  { directory, worktree, base }: Begun,
+  clean: (patch: Buffer) => Buffer | Promise<Buffer>,
+): Promise<RunRow['git']> {
+  const { git, disk, runDirectory } = deps
+  const scratch = join(runDirectory, 'git')
+  const state: RunRow['git'] = {
+    baseSha: base?.headSha ?? null,
+    headSha: null,
+    branch: base?.branch ?? null,
+    filesChanged: 0,
+    worktree,
+  }
+  try {
+    const after = base && (await git.snapshot(directory, scratch))
+    state.headSha = after?.headSha ?? null
+    if (base?.tree !== undefined && after) {
+      const { patch, filesChanged } = await git.diff(directory, scratch, base.tree, after.tree)
+      await replaceFile(disk, join(runDirectory, PATCH_FILE), await clean(patch))
+      state.filesChanged = filesChanged
+    }
+    if (worktree !== null && (await git.removeWorktree(worktree, `postern/${taskId}`, state.baseSha))) {
+      state.worktree = null
+    }
+  } catch {
+    // Too much changed, or git cannot read it any more: the run ends without a diff, and keeps its worktree.
+    const isThere = worktree !== null && (await disk.stat(worktree).catch(() => undefined)) !== undefined
+    state.worktree = isThere ? worktree : null
+  } finally {
+    await disk.rm(scratch, { recursive: true, force: true }).catch(() => undefined)
+  }
+  return state
 }

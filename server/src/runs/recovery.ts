@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { AgentEvent, Counting } from '../agents/agent.ts'
 import { createFold } from '../agents/fold.ts'
 import { isoTime, type Clock } from '../clock.ts'
@@ -6,15 +5,15 @@ import type { EventLog } from '../events/types.ts'
 import type { Redactor } from '../events/redactor.ts'
 import { isTerminal, TERMINAL_EVENT, type RunRow } from '../model.ts'
 import type { Processes } from '../process/supervise.ts'
-import { replaceFile, type Disk } from '../store/disk.ts'
+import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
 import type { RunGit } from './ports.ts'
 import { lastEventOf } from './end.ts'
 import { outcomeOf } from './nudge.ts'
-import { ownUsage } from './totals.ts'
-import { PATCH_FILE } from './changes.ts'
+import { ownUsage, totalsBefore } from './totals.ts'
+import { endChanges, type Begun } from './changes.ts'
 
 /** Events read at once. */
 const EVENT_PAGE = 500
@@ -42,6 +41,7 @@ export async function recoverRuns(deps: {
   clock: Clock
   liveFiles: LiveFiles<LiveRun>
   runDirectory: (taskId: string) => string
+  worktreePath(taskId: string): string
   /** How an agent counts what it uses; undefined: anew in each run. */
   countingOf(agentId: string): { tokens: Counting; cost: Counting } | undefined
   /** Takes out of what a run left what it was given in secret. */
@@ -56,9 +56,12 @@ export async function recoverRuns(deps: {
   const reaped = await processes.reap([...marks].map((mark) => ({ mark, identity: left.get(mark)?.identity })))
 
   for (const row of running) {
-    const file = left.get(row.id)
-    const filesChanged =
-      file?.directory && file.baseTree ? await saveDiff(row, file.directory, file.baseTree) : undefined
+    const git = await endChanges(
+      { git: deps.git, disk: deps.disk, runDirectory: deps.runDirectory(row.id) },
+      row.id,
+      left.get(row.id)?.begun ?? unknown(row),
+      async (patch) => (await deps.redactorFor(row)).bytes(patch),
+    )
     const finishedAt = clock.now()
     const inboxIds = await deps.pushedBy(row.id, row.createdAt)
     await runs.update(
@@ -74,7 +77,7 @@ export async function recoverRuns(deps: {
         outcome: outcomeOf(inboxIds, row.silentWhy),
         // A log that cannot be read is no reason not to start: then nobody knows what was used.
         ...(await usageOf(row).catch(() => ({}))),
-        ...(filesChanged !== undefined && { git: { ...row.git, filesChanged } }),
+        git,
       },
       { status: 'running' },
     )
@@ -111,24 +114,13 @@ export async function recoverRuns(deps: {
       after = page.at(-1)?.seq ?? after
     }
     const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
-    const before =
-      conversationId === null ? undefined : (await runs.list({ where: { conversationId }, limit: 1 }))[0]?.totals
+    const before = conversationId === null ? undefined : await totalsBefore(runs, conversationId, row.id)
     return ownUsage(fold.state.usage, counting, before)
   }
 
-  async function saveDiff(row: RunRow, directory: string, baseTree: string): Promise<number | undefined> {
-    const { id } = row
-    const scratch = join(deps.runDirectory(id), 'git')
-    try {
-      const now = await deps.git.snapshot(directory, scratch)
-      if (!now) return undefined
-      const { patch, filesChanged } = await deps.git.diff(directory, scratch, baseTree, now.tree)
-      await replaceFile(deps.disk, join(deps.runDirectory(id), PATCH_FILE), (await deps.redactorFor(row)).bytes(patch))
-      return filesChanged
-    } catch {
-      return undefined // the directory is gone or unreadable: the run ends without a diff
-    } finally {
-      await deps.disk.rm(scratch, { recursive: true, force: true })
-    }
+  /** Of a run whose beginning was not on disk yet: nobody knows what is in its worktree. */
+  function unknown({ id, isolation }: RunRow): Begun {
+    const directory = deps.worktreePath(id)
+    return { directory, worktree: isolation === 'worktree' ? directory : null, base: null }
   }
 }

@@ -1,5 +1,16 @@
 import type { Counting } from '../agents/agent.ts'
-import type { Totals, Usage } from '../model.ts'
+import type { RunRow, Totals, Usage } from '../model.ts'
+import type { Table } from '../store/table.ts'
+
+/** What an agent had counted in a conversation before this run of it; undefined: nothing. */
+export async function totalsBefore(
+  runs: Table<RunRow>,
+  conversationId: string,
+  taskId: string,
+): Promise<Totals | undefined> {
+  const newest = await runs.list({ where: { conversationId }, limit: 2 })
+  return newest.find(({ id }) => id !== taskId)?.totals
+}
 
 /**
  * What a run used itself, where its agent reports totals of the whole conversation: less what an earlier run of that

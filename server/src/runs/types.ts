@@ -1,5 +1,6 @@
 import type { EventPage } from '../events/types.ts'
 import type { ProcessIdentity } from '../process/types.ts'
+import type { Begun } from './changes.ts'
 import type { Capacity, CreateRun, Event, IdempotencyScope, Run, RunStatus, Trigger } from '../model.ts'
 
 export type { IdempotencyScope } from '../model.ts'
@@ -118,7 +119,6 @@ export interface Runs {
 /** What is needed to end a run whose server died; empty: it had no program, and only its log is to be ended. */
 export interface LiveRun {
   identity?: ProcessIdentity
-  /** Where it worked, and the tree of files it began with, for the diff of what it left. */
-  directory?: string
-  baseTree?: string | null
+  /** Where it worked and what was there before, for the diff of what it left. */
+  begun?: Begun
 }

@@ -16,7 +16,7 @@ import { createRecorder } from '../events/recorder.ts'
 import { createRedactor } from '../events/redactor.ts'
 import type { Budgets } from '../budgets/types.ts'
 import { createMeter } from './meter.ts'
-import { ownUsage } from './totals.ts'
+import { ownUsage, totalsBefore } from './totals.ts'
 import { Unstartable } from './unstartable.ts'
 import { keepText, REPLY_FILE } from './view.ts'
 
@@ -64,6 +64,7 @@ export function createWorker(
     let redactor = createRedactor([])
     const meter = createMeter(deps.budgets, workspace)
     let overBudget: string | undefined
+    let talksIn: string | undefined
     /** Of `reported` and what came before it in the conversation; once over, always over. */
     const measure = (reported: Usage): string | undefined =>
       (overBudget = meter.read(ownUsage(reported, counting, before).usage) ?? overBudget)
@@ -81,10 +82,10 @@ export function createWorker(
       const worktreePath = deps.worktreePath(row.id)
       changes = await beginChanges({ git, disk, runDirectory: directory, worktreePath }, row, cwd)
       const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
-      if (conversationId !== null) before = (await runs.list({ where: { conversationId }, limit: 1 }))[0]?.totals
+      if (conversationId !== null) before = await totalsBefore(runs, conversationId, row.id)
       const task = { cwd: changes.directory, permissions: workspace.permissions, model: row.model }
       const command = headless.compose({ ...task, prompt, conversationId })
-      const shared = { row, agent, changes, control, recorder, redactor, credentials: given.variables }
+      const shared = { row, agent, changes, control, recorder, redactor, credentials: given.variables, onConversation }
       const watched = { overBudget: () => measure(fold.state.usage) }
       const done = await attend({ ...shared, ...watched, command, fold, conversationId, timeoutMs: row.timeoutMs })
       exit = done.exit
@@ -136,6 +137,15 @@ export function createWorker(
     control.note = undefined
     await Promise.allSettled(notes)
     return await finish(verdict, (await changes?.finish(redactor)) ?? row.git)
+
+    /** Also in the row, so that it can be continued when the server dies. */
+    function onConversation(reported: string): void {
+      control.conversationId = reported
+      if (reported === talksIn) return
+      talksIn = reported
+      // One that the disk does not take is in the row with the end of the run.
+      void runs.update(row.id, { conversationId: reported }, { status: 'running' }).catch(() => undefined)
+    }
 
     /** What it has left for people up to now. */
     async function said(): Promise<Pick<RunRow, 'outcome' | 'inboxIds' | 'silentWhy'>> {

@@ -1,11 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Run } from '../../src/model.ts'
 import { census } from '../../src/process/census.ts'
 import { checkInvariants, figures, newLedger, type Ledger } from '../invariants.ts'
+import { repository } from '../repositories.ts'
 import { adminToken, call, serve, type ServerProcess } from '../server-process.ts'
 import { eventually, temporaryDirectory } from '../temporary.ts'
 
@@ -102,6 +104,91 @@ test('S17: after kill -9 in mid-run no agent is alive, the run is interrupted, a
     return found.body.finishedAt !== null && found.body
   })
   expect(after).toMatchObject({ status: 'succeeded', result: { text: 'after\n' } })
+  await second.end('SIGTERM')
+})
+
+/** Waits until the conversation of a run at work is on disk. */
+async function untilKnown(dataDir: string, { taskId }: Run, conversation: string): Promise<void> {
+  await eventually(async () => {
+    const lines = (await readFile(join(dataDir, 'changes.journal'), 'utf8')).split('\n')
+    return lines.some((line) => line.includes(taskId) && line.includes(`"conversationId":"${conversation}`))
+  })
+}
+
+test('S17: what a run left when the server was killed is in its record: branch, worktree, diff, conversation', async () => {
+  await using directory = await temporaryDirectory()
+  await using place = await repository()
+  const dataDir = directory.path
+  const talking = { command: agents.sh.command, output: 'jsonl', resume: ['{conversationId}'] }
+  await writeFile(join(dataDir, 'config.json'), JSON.stringify({ agents: { talking } }))
+  const first = await serve({ dataDir })
+  const authorization = `Bearer ${await adminToken(dataDir)}`
+  const registered = { id: 'ws-fault', tag: 'fault', path: place.repository }
+  await call(first.url, 'POST', '/api/workspaces', registered, { authorization })
+  const post = async (url: string, prompt: string, more: object = {}) => {
+    const session = `echo '{"type":"agent.session","conversationId":"c-'$$'"}'`
+    const body = { agent: 'talking', prompt: `${session}; ${prompt}`, isolation: 'worktree', ...more }
+    return (await call<Run>(url, 'POST', '/api/workspaces/ws-fault/headless', body)).body
+  }
+  const look = async (url: string, { taskId }: Run): Promise<Run> =>
+    (await call<Run>(url, 'GET', `/api/headless/${taskId}`)).body
+  const worktreeOf = ({ taskId }: Run): string => join(dataDir, 'worktrees', taskId)
+  const stay = `echo '{"type":"agent.message","text":"here"}'; sleep 1000`
+  const working = await post(first.url, `echo written > written.txt; ${stay}`)
+  const idle = await post(first.url, stay)
+  for (const run of [working, idle]) await eventually(async () => (await look(first.url, run)).lastSeq >= 2)
+  await untilKnown(dataDir, working, 'c-')
+  await first.end('SIGKILL')
+
+  const second = await serve({ dataDir })
+  const { git, ...found } = await look(second.url, working)
+  expect(found).toMatchObject({ status: 'interrupted', reason: 'server_died', resumable: true })
+  expect(git.baseSha).toMatch(/^[0-9a-f]{40}$/)
+  const branch = `postern/${working.taskId}`
+  const worktree = worktreeOf(working)
+  expect(git).toEqual({ baseSha: git.baseSha, headSha: git.baseSha, branch, filesChanged: 1, worktree })
+  expect(existsSync(join(worktree, 'written.txt'))).toBe(true)
+  // With the other one nothing is lost.
+  expect((await look(second.url, idle)).git).toMatchObject({ branch: `postern/${idle.taskId}`, worktree: null })
+  expect(existsSync(worktreeOf(idle))).toBe(false)
+  await second.end('SIGTERM')
+})
+
+test('S17: what a run had used when the server was killed is not counted with the next run of its conversation', async () => {
+  await using directory = await temporaryDirectory()
+  const dataDir = directory.path
+  // codex counts over all turns of a conversation.
+  const lines = [
+    '#!/bin/sh',
+    'prompt=$(cat)',
+    'echo \'{"type":"thread.started","thread_id":"thread-1"}\'',
+    'echo "{\\"type\\":\\"turn.completed\\",\\"usage\\":{\\"input_tokens\\":${prompt% *},\\"output_tokens\\":1}}"',
+    'exec sleep "${prompt#* }"',
+  ]
+  await writeFile(join(dataDir, 'codex'), lines.join('\n'), { mode: 0o755 })
+  const env = { PATH: `${dataDir}:${process.env['PATH']}` }
+  const first = await serve({ dataDir, env })
+  await workspace(first, dataDir)
+  const post = async (url: string, prompt: string, more: object = {}) => {
+    const body = { agent: 'codex', prompt, ...more }
+    return (await call<Run>(url, 'POST', '/api/workspaces/ws-fault/headless', body)).body
+  }
+  const begun = await post(first.url, '1000 0', { wait: true })
+  const resume = begun.taskId
+  const killed = await post(first.url, '5000 1000', { resume })
+  await eventually(async () => {
+    const { body } = await call<Run>(first.url, 'GET', `/api/headless/${killed.taskId}`)
+    return body.lastSeq >= 2
+  })
+  await untilKnown(dataDir, killed, 'thread-1')
+  await first.end('SIGKILL')
+
+  const second = await serve({ dataDir, env })
+  const interrupted = (await call<Run>(second.url, 'GET', `/api/headless/${killed.taskId}`)).body
+  expect(interrupted.status).toBe('interrupted')
+  const last = await post(second.url, '5200 0', { resume, wait: true })
+  const used = [begun, interrupted, last].map(({ usage }) => usage.inputTokens)
+  expect(used).toEqual([1_000, 4_000, 200])
   await second.end('SIGTERM')
 })
 
