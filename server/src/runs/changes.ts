@@ -44,7 +44,7 @@ export async function beginChanges(
   cwd: string,
 ): Promise<Changes> {
   const { git, disk, runDirectory } = deps
-  const scratch = join(runDirectory, 'git')
+  const scratch = scratchOf(runDirectory)
   await disk.mkdir(runDirectory, { recursive: true, mode: 0o700 })
   const worktree = row.isolation === 'worktree' ? deps.worktreePath : null
   const directory = worktree === null ? cwd : await isolate(worktree)
@@ -88,7 +88,7 @@ export async function endChanges(
   clean: (patch: Buffer) => Buffer | Promise<Buffer>,
 ): Promise<RunRow['git']> {
   const { git, disk, runDirectory } = deps
-  const scratch = join(runDirectory, 'git')
+  const scratch = scratchOf(runDirectory)
   const state: RunRow['git'] = {
     baseSha: base?.headSha ?? null,
     headSha: null,
@@ -111,8 +111,13 @@ export async function endChanges(
     // Too much changed, or git cannot read it any more: the run ends without a diff, and keeps its worktree.
     const isThere = worktree !== null && (await disk.stat(worktree).catch(() => undefined)) !== undefined
     state.worktree = isThere ? worktree : null
-  } finally {
-    await disk.rm(scratch, { recursive: true, force: true }).catch(() => undefined)
   }
   return state
 }
+
+/** Removes what the diff was made from, once the record is on disk: until then it may have to be made again. */
+export async function discardSnapshots(disk: Disk, runDirectory: string): Promise<void> {
+  await disk.rm(scratchOf(runDirectory), { recursive: true, force: true }).catch(() => undefined)
+}
+
+const scratchOf = (runDirectory: string): string => join(runDirectory, 'git')

@@ -13,7 +13,7 @@ import type { RunGit } from './ports.ts'
 import { lastEventOf } from './end.ts'
 import { outcomeOf } from './nudge.ts'
 import { ownUsage, totalsBefore } from './totals.ts'
-import { endChanges, type Begun } from './changes.ts'
+import { discardSnapshots, endChanges, type Begun } from './changes.ts'
 
 /** Events read at once. */
 const EVENT_PAGE = 500
@@ -86,6 +86,7 @@ export async function recoverRuns(deps: {
   for (const id of marks) {
     const row = await runs.get(id)
     if (row && isTerminal(row.status)) await endLog(row)
+    await discardSnapshots(deps.disk, deps.runDirectory(id))
     await liveFiles.remove(id)
   }
   return {

@@ -7,7 +7,7 @@ import type { NewEvent, RunRow, Totals, Usage, Workspace } from '../model.ts'
 import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
-import { beginChanges, type Changes } from './changes.ts'
+import { beginChanges, discardSnapshots, type Changes } from './changes.ts'
 import type { EndRun } from './end.ts'
 import { judge, type Verdict } from './outcome.ts'
 import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
@@ -136,7 +136,9 @@ export function createWorker(
     }
     control.note = undefined
     await Promise.allSettled(notes)
-    return await finish(verdict, (await changes?.finish(redactor)) ?? row.git)
+    const ended = await finish(verdict, (await changes?.finish(redactor)) ?? row.git)
+    await discardSnapshots(disk, directory)
+    return ended
 
     /** Also in the row, so that it can be continued when the server dies. */
     function onConversation(reported: string): void {

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { copyFileSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -236,4 +236,37 @@ test('F2: dead at each moment of a cancel in the queue: a run that is canceled h
   figures('F2 (cancel)', { moments: moments.length, ...states })
   expect(states['succeeded']).toBeGreaterThan(0)
   expect(states['canceled']).toBeGreaterThan(1)
+})
+
+test('F2: dead at each moment of the end of a run: what it changed is in its diff', async () => {
+  await using directory = await temporaryDirectory()
+  const [original, copies] = [join(directory.path, 'original'), join(directory.path, 'copies')]
+  for (const path of [original, copies]) await mkdir(path, { mode: 0o700 })
+  const faulty = faultyDisk()
+  const agents = { sh: { command: ['bash', '--norc', '-s'] } }
+  let moments: Moment[]
+  let taskId = ''
+  {
+    await using server = await startTestServer({ disk: faulty.disk, dataDir: original, config: { agents } })
+    const body = { agent: 'sh', prompt: 'echo written > written.txt', wait: true }
+    const wsId = await server.workspace()
+    moments = await momentsOf(faulty, server, copies, async () => {
+      const ended = await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, body)
+      expect(ended.body.git.filesChanged).toBe(1)
+      ;({ taskId } = ended.body)
+    })
+  }
+  let known = 0
+  for (const moment of moments) {
+    const where = `before ${moment.name} (${moment.dataDir.split('/').at(-1) ?? ''} of ${moments.length})`
+    const live = await readFile(join(moment.dataDir, 'live', `${taskId}.json`), 'utf8').catch(() => '')
+    if (live === '') continue
+    known++
+    await afterwards(moment, async (server) => {
+      expect((await server.call<Run>('GET', `/api/headless/${taskId}`)).body.git.filesChanged, where).toBe(1)
+      expect((await server.call('GET', `/api/headless/${taskId}/diff`)).text, where).toContain('+written')
+    })
+  }
+  figures('F2 (diff)', { moments: moments.length, known })
+  expect(known).toBeGreaterThan(3)
 })
