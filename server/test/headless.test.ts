@@ -244,6 +244,21 @@ describe('a run', () => {
       'run.ended',
     ])
   })
+
+  test('that has said how it ended and stays is ended, whatever it logs; one that works on is not', async () => {
+    await using on = await server()
+    const wsId = await on.workspace()
+    const say = (event: object): string => `echo '${JSON.stringify(event)}'`
+    const end = say({ type: 'agent.end', ok: true, text: 'done' })
+    const [logs, works] = await Promise.all(
+      [
+        [end, 'echo bye', say({ type: 'usage', inputTokens: 1, outputTokens: 1, costUsd: null }), 'sleep 60'],
+        [end, say({ type: 'tool.started', toolCallId: '1', name: 'sh' }), 'sleep 60'],
+      ].map((lines) => run(on, wsId, { agent: 'lines', prompt: lines.join('\n'), timeoutMs: 8_000, wait: true })),
+    )
+    expect(logs?.body).toMatchObject({ status: 'succeeded', result: { text: 'done' } })
+    expect(works?.body).toMatchObject({ status: 'timed_out', reason: 'timeout' })
+  })
 })
 
 describe('capacity', () => {

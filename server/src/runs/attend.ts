@@ -26,6 +26,17 @@ export const MAX_LOG_EVENTS = 1_000
 /** Milliseconds a program may stay after it has reported its result. */
 export const SETTLE_MS = 5_000
 
+/** Events of an agent that is at work. */
+const AT_WORK: ReadonlySet<AgentEvent['type']> = new Set([
+  'agent.message',
+  'agent.thought',
+  'agent.retry',
+  'agent.waiting',
+  'tool.started',
+  'tool.ended',
+  'permission.denied',
+])
+
 /** A run that is queued or at work in this process. */
 export interface Control {
   readonly abort: AbortController
@@ -205,7 +216,7 @@ export function createAttendant(deps: AttendDeps) {
         if (event.type === 'log' && event.code === 'unknown_record') deps.onUnknownRecord(agent.id)
         if (event.type === 'agent.session') checkConversation(event.conversationId)
         if (event.type === 'agent.end') settleSoon()
-        else settling?.abort() // it speaks again: what it said before was not the end
+        else if (AT_WORK.has(event.type)) settling?.abort() // what it said before was not the end
       }
       if (decoded.some(({ type }) => type === 'usage') && job.overBudget() !== undefined)
         supervised.stop('budget_exceeded')
