@@ -91,6 +91,8 @@ const stopped = (scenario: string, agents: string[], detail: RegExp, event?: str
   more: { timeoutMs: PATIENCE_MS },
   ...(event !== undefined && { event }),
 })
+/** They tell what each message used, and so what a run used that is ended before its result. */
+const TELLS_EACH_MESSAGE = ['claude', 'qwen']
 const ENDS_RETRIES = ['claude', 'codex', 'pi']
 const RETRY_THE_RUN = /; the model's service failed, not the agent: retry the run$/
 
@@ -161,9 +163,11 @@ describe.concurrent('an agent that', () => {
     'is canceled in the middle of a tool, as %s is, ends as canceled whatever it exits with',
     async (agent) => {
       const taskId = await start(agent, 'sigterm')
+      if (TELLS_EACH_MESSAGE.includes(agent)) await eventually(async () => (await typesOf(taskId)).includes('usage'))
       await eventually(async () => (await look(taskId)).lastActivityAt !== null)
       const { body } = await server.call<Run>('POST', `/api/headless/${taskId}/cancel`)
       expect(body).toMatchObject({ status: 'canceled', reason: 'canceled_by_caller', survivors: 0 })
+      if (TELLS_EACH_MESSAGE.includes(agent)) expect(body.usage).toMatchObject({ inputTokens: 100 })
     },
   )
 

@@ -35,7 +35,8 @@ export type AgentEvent =
       resetsAt?: string
     }
   | { type: 'permission.denied'; name: string; message?: string }
-  | ({ type: 'usage' } & Omit<Usage, 'source'>)
+  /** With `messageId`: of one message of the model, until the program tells what the whole run used. */
+  | ({ type: 'usage'; messageId?: string } & Omit<Usage, 'source'>)
   | { type: 'output.text'; text: string }
   | { type: 'log'; message: string; code?: 'unknown_record' }
   | { type: 'agent.end'; ok: boolean; text?: string; error?: { kind: FailureKind; message: string } }

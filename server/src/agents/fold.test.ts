@@ -68,6 +68,23 @@ test('figures of steps are added up, totals replace, and each cost has its own w
   expect(fold([]).usage).toEqual({ inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' })
 })
 
+test('what single messages used counts once for each, until the whole is told', () => {
+  const of = (messageId: string | undefined, inputTokens: number): AgentEvent => ({
+    type: 'usage',
+    inputTokens,
+    outputTokens: 1,
+    costUsd: messageId === undefined ? 0.5 : null,
+    ...(messageId !== undefined && { messageId }),
+  })
+  const counting = { tokens: 'conversation', cost: 'conversation' } as const
+  const cut = [of('a', 100), of('a', 100), of('b', 110)]
+  expect(fold(cut, counting)).toMatchObject({ usage: { inputTokens: 210, outputTokens: 2 }, isUsageOwn: true })
+  const whole = fold([...cut, of(undefined, 330), of('c', 120)], counting)
+  expect(whole).toMatchObject({ usage: { inputTokens: 330, outputTokens: 1, costUsd: 0.5 }, isUsageOwn: false })
+  const many = Array.from({ length: 5_000 }, (_, n) => of(`m${n}`, 1))
+  expect(fold(many, counting).usage).toMatchObject({ inputTokens: 5_000, outputTokens: 5_000 })
+})
+
 test('the conversation, the last end, and an error it would repeat are kept', () => {
   const retry: AgentEvent = { type: 'agent.retry', attempt: 1, status: 401, message: 'bad key', fatal: true }
   const state = fold([

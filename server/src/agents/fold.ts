@@ -7,6 +7,10 @@ export const REPLY_BYTES = 64 * 1024
 /** Tools that are remembered as being at work; a program that never ends one must not fill the memory. */
 const MAX_OPEN_TOOLS = 100
 
+/** Messages whose usage is remembered apart. */
+const MAX_MESSAGES = 1_000
+const NOTHING: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
+
 /** What the events of a run come to. */
 export interface Folded {
   readonly conversationId: string | null
@@ -14,6 +18,8 @@ export interface Folded {
   readonly text: string | null
   readonly textTruncated: boolean
   readonly usage: Usage
+  /** True: `usage` is the sum of single messages, what the run used itself, whatever its agent counts in the end. */
+  readonly isUsageOwn: boolean
   /** The terminal record, once it was seen; of several, the last. */
   readonly end: { ok: boolean; error?: { kind: FailureKind; message: string } } | undefined
   /** An error that the agent would go on repeating. */
@@ -38,8 +44,9 @@ export interface Fold {
 export function createFold(counting: { tokens: Counting; cost: Counting }): Fold {
   const reply = createReply()
   const tools = new Map<string, string>()
+  const messages = createMessages()
   let conversationId: string | null = null
-  let usage: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
+  let usage = NOTHING
   let end: Folded['end']
   let fatal: Folded['fatal']
   let waiting: Folded['waiting']
@@ -60,6 +67,9 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
       },
       get usage() {
         return usage
+      },
+      get isUsageOwn() {
+        return messages.isKept()
       },
       get end() {
         return end
@@ -114,6 +124,12 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
           }
           break
         case 'usage': {
+          if (event.messageId !== undefined) {
+            usage = messages.add(event.messageId, event) ?? usage
+            break
+          }
+          if (messages.isKept()) usage = NOTHING
+          messages.forget()
           const { tokens, cost } = counting
           usage = {
             inputTokens: event.inputTokens + (tokens === 'step' ? usage.inputTokens : 0),
@@ -133,6 +149,38 @@ export function createFold(counting: { tokens: Counting; cost: Counting }): Fold
     },
   }
 }
+
+/** What single messages used, each counted once, until the program tells what all of them did. */
+function createMessages() {
+  const known = new Map<string, Tokens>()
+  let older: Tokens = { inputTokens: 0, outputTokens: 0 }
+  let isOver = false
+  const sum = (): Tokens => [...known.values()].reduce(plus, older)
+
+  return {
+    /** What all of them used up to now; undefined once that was told. */
+    add(messageId: string, { inputTokens, outputTokens }: Tokens): Usage | undefined {
+      if (isOver) return undefined
+      if (known.size >= MAX_MESSAGES) {
+        older = sum()
+        known.clear()
+      }
+      known.set(messageId, { inputTokens, outputTokens })
+      return { ...sum(), costUsd: null, source: 'agent_reported' }
+    },
+    isKept: (): boolean => known.size > 0,
+    forget(): void {
+      isOver = true
+      known.clear()
+    },
+  }
+}
+
+type Tokens = Pick<Usage, 'inputTokens' | 'outputTokens'>
+const plus = (one: Tokens, other: Tokens): Tokens => ({
+  inputTokens: one.inputTokens + other.inputTokens,
+  outputTokens: one.outputTokens + other.outputTokens,
+})
 
 /** A text of which the end is kept (`REPLY_BYTES`); null until something was said. Grows to twice the limit before it is cut, so that many small pieces cost little. */
 export function createReply() {

@@ -1,5 +1,6 @@
 import type { Counting } from '../agents/agent.ts'
 import type { RunRow, Usage } from '../model.ts'
+import type { Reported } from './totals.ts'
 
 /** What a run is asked that ended without a word to anybody, where its workspace wants that. */
 export const NUDGE_PROMPT = [
@@ -18,15 +19,20 @@ export function outcomeOf(inboxIds: string[], silentWhy: string | null): NonNull
 }
 
 /** What two programs of one run used: totals of a conversation hold the first already, all others are added. */
-export function usageOfBoth(first: Usage, second: Usage, counting: { tokens: Counting; cost: Counting }): Usage {
-  if (second.source === 'none') return first
-  const isTotal = { tokens: counting.tokens === 'conversation', cost: counting.cost === 'conversation' }
+export function usageOfBoth(
+  { usage: first, isUsageOwn }: Reported,
+  { usage: second, isUsageOwn: isSecondOwn }: Reported,
+  counting: { tokens: Counting; cost: Counting },
+): Reported {
+  if (second.source === 'none') return { usage: first, isUsageOwn }
+  const isTotal = { tokens: counting.tokens === 'conversation' && !isSecondOwn, cost: counting.cost === 'conversation' }
   const costs = isTotal.cost && second.costUsd !== null ? [second.costUsd] : [first.costUsd, second.costUsd]
   const known = costs.filter((cost) => cost !== null)
-  return {
+  const usage: Usage = {
     inputTokens: isTotal.tokens ? second.inputTokens : first.inputTokens + second.inputTokens,
     outputTokens: isTotal.tokens ? second.outputTokens : first.outputTokens + second.outputTokens,
     costUsd: known.length === 0 ? null : known.reduce((sum, cost) => sum + cost, 0),
     source: second.source,
   }
+  return { usage, isUsageOwn: isUsageOwn && isSecondOwn }
 }

@@ -116,7 +116,7 @@ export async function recoverRuns(deps: {
     }
     const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
     const before = conversationId === null ? undefined : await totalsBefore(runs, conversationId, row.id)
-    return ownUsage(fold.state.usage, counting, before)
+    return ownUsage(fold.state, counting, before)
   }
 
   /** Of a run whose beginning was not on disk yet: nobody knows what is in its worktree. */

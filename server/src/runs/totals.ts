@@ -1,4 +1,5 @@
 import type { Counting } from '../agents/agent.ts'
+import type { Folded } from '../agents/fold.ts'
 import type { RunRow, Totals, Usage } from '../model.ts'
 import type { Table } from '../store/table.ts'
 
@@ -12,12 +13,17 @@ export async function totalsBefore(
   return newest.find(({ id }) => id !== taskId)?.totals
 }
 
+/** What an agent told of its usage; see `Folded`. */
+export type Reported = Pick<Folded, 'usage' | 'isUsageOwn'>
+
+const NO_TOKENS = { inputTokens: 0, outputTokens: 0 }
+
 /**
  * What a run used itself, where its agent reports totals of the whole conversation: less what an earlier run of that
  * conversation left. A total below that means that the program counts anew. `totals` is for the next run.
  */
 export function ownUsage(
-  reported: Usage,
+  { usage: reported, isUsageOwn }: Reported,
   counting: { tokens: Counting; cost: Counting },
   before: Totals | undefined,
 ): { usage: Usage; totals?: Totals } {
@@ -26,6 +32,11 @@ export function ownUsage(
   const earlier = before ?? { inputTokens: 0, outputTokens: 0, costUsd: 0 }
   const less = (total: number, part: number): number => (total < part ? total : total - part)
   const { inputTokens, outputTokens, costUsd } = reported
+  if (isUsageOwn) {
+    const { inputTokens: input, outputTokens: output } = isTotal.tokens ? reported : NO_TOKENS
+    const totals = { inputTokens: earlier.inputTokens + input, outputTokens: earlier.outputTokens + output }
+    return { usage: reported, totals: { ...totals, costUsd: earlier.costUsd } }
+  }
   return {
     usage: {
       inputTokens: isTotal.tokens ? less(inputTokens, earlier.inputTokens) : inputTokens,

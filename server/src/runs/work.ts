@@ -3,7 +3,7 @@ import { createFold } from '../agents/fold.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { EventLog } from '../events/types.ts'
-import type { NewEvent, RunRow, Totals, Usage, Workspace } from '../model.ts'
+import type { NewEvent, RunRow, Totals, Workspace } from '../model.ts'
 import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
@@ -16,7 +16,7 @@ import { createRecorder } from '../events/recorder.ts'
 import { createRedactor } from '../events/redactor.ts'
 import type { Budgets } from '../budgets/types.ts'
 import { createMeter } from './meter.ts'
-import { ownUsage, totalsBefore } from './totals.ts'
+import { ownUsage, totalsBefore, type Reported } from './totals.ts'
 import { Unstartable } from './unstartable.ts'
 import { keepText, REPLY_FILE } from './view.ts'
 
@@ -60,13 +60,13 @@ export function createWorker(
     let changes: Changes | undefined
     let stderr = ''
     let reply: { text: string | null; truncated: boolean } = { text: null, truncated: false }
-    let usage: Usage | undefined
+    let usage: Reported | undefined
     let redactor = createRedactor([])
     const meter = createMeter(deps.budgets, workspace)
     let overBudget: string | undefined
     let talksIn: string | undefined
     /** Of `reported` and what came before it in the conversation; once over, always over. */
-    const measure = (reported: Usage): string | undefined =>
+    const measure = (reported: Reported): string | undefined =>
       (overBudget = meter.read(ownUsage(reported, counting, before).usage) ?? overBudget)
     const notes = new Set<Promise<unknown>>()
     control.note = async (event) => {
@@ -86,7 +86,7 @@ export function createWorker(
       const task = { cwd: changes.directory, permissions: workspace.permissions, model: row.model }
       const command = headless.compose({ ...task, prompt, conversationId })
       const shared = { row, agent, changes, control, recorder, redactor, credentials: given.variables, onConversation }
-      const watched = { overBudget: () => measure(fold.state.usage) }
+      const watched = { overBudget: () => measure(fold.state) }
       const done = await attend({ ...shared, ...watched, command, fold, conversationId, timeoutMs: row.timeoutMs })
       exit = done.exit
       stderr = done.stderr
@@ -111,7 +111,7 @@ export function createWorker(
         void log([{ type: 'run.nudged' }])
         const second = createFold(counting)
         const nudge = headless.compose({ ...task, prompt: NUDGE_PROMPT, conversationId: talkedIn })
-        const both = (): Usage => usageOfBoth(fold.state.usage, second.state.usage, counting)
+        const both = (): Reported => usageOfBoth(fold.state, second.state, counting)
         const turn = {
           overBudget: () => measure(both()),
           command: nudge,
@@ -171,7 +171,7 @@ export function createWorker(
         result: await keepReply(directory, reply),
         exitCode: exit?.exitCode ?? null,
         signal: exit?.signal ?? null,
-        ...ownUsage(usage ?? fold.state.usage, counting, before),
+        ...ownUsage(usage ?? fold.state, counting, before),
         ...(await said()),
         git: gitState,
         conversationId: fold.state.conversationId,

@@ -15,6 +15,9 @@ import {
   type Fields,
 } from './record.ts'
 
+/** Characters of the id of a message that are kept. */
+const ID_CHARACTERS = 100
+
 /** `--output-format stream-json` of claude 2.1, and of qwen 0.24, which prints the same records. */
 export const decodeClaude = lineDecoder((record) => {
   switch (record['type']) {
@@ -78,7 +81,7 @@ function system(record: Fields): AgentEvent[] | undefined {
 
 function assistant(message: Fields): AgentEvent[] {
   const synthetic = message['model'] === '<synthetic>' // an error of the model's service, dressed as an answer
-  return items(message['content']).flatMap((part): AgentEvent[] => {
+  const parts = items(message['content']).flatMap((part): AgentEvent[] => {
     const said = text(part['text'])
     const thought = text(part['thinking'])
     if (part['type'] === 'text' && said !== undefined) {
@@ -89,6 +92,24 @@ function assistant(message: Fields): AgentEvent[] {
     const { id, name, input } = part
     return [{ type: 'tool.started', toolCallId: text(id) ?? '', name: text(name) ?? 'a tool', input }]
   })
+  return [...parts, ...usageOfMessage(message)]
+}
+
+/** All that is known of a run that is ended before its `result`. A message may come in several records, each with all of it. */
+function usageOfMessage(message: Fields): AgentEvent[] {
+  const messageId = text(message['id'])?.slice(0, ID_CHARACTERS)
+  const used = tokensOf(fields(message['usage']))
+  if (messageId === undefined || used.input + used.output === 0) return []
+  return [{ type: 'usage', messageId, inputTokens: used.input, outputTokens: used.output, costUsd: null }]
+}
+
+/** claude counts what its cache read and wrote apart; qwen counts it in, and names no `cache_creation_input_tokens`. */
+function tokensOf(used: Fields): { input: number; output: number } {
+  const cached =
+    used['cache_creation_input_tokens'] === undefined
+      ? 0
+      : tokens(used['cache_creation_input_tokens']) + tokens(used['cache_read_input_tokens'])
+  return { input: tokens(used['input_tokens']) + cached, output: tokens(used['output_tokens']) }
 }
 
 function toolResult(part: Fields): AgentEvent[] {
@@ -100,13 +121,8 @@ function toolResult(part: Fields): AgentEvent[] {
 /** `subtype` says "success" even of a failure: `is_error` decides. */
 function result(record: Fields): AgentEvent[] {
   const said = text(record['result'])
-  const used = fields(record['usage'])
-  // claude counts what its cache read and wrote apart; qwen counts it in, and names no `cache_creation_input_tokens`.
-  const cached =
-    used['cache_creation_input_tokens'] === undefined
-      ? 0
-      : tokens(used['cache_creation_input_tokens']) + tokens(used['cache_read_input_tokens'])
-  const counted = usage(tokens(used['input_tokens']) + cached, tokens(used['output_tokens']), record['total_cost_usd'])
+  const used = tokensOf(fields(record['usage']))
+  const counted = usage(used.input, used.output, record['total_cost_usd'])
   if (record['is_error'] !== true) {
     return [counted, { type: 'agent.end', ok: true, ...(said !== undefined && { text: said }) }]
   }
