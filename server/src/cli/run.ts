@@ -5,6 +5,7 @@ import { CliExit, EXIT, exitOf } from './exit.ts'
 import { follow } from './follow.ts'
 import { resolveRun, resolveWorkspace } from './ids.ts'
 import { runLookedAt, untilLeft } from './leaving.ts'
+import { nextAfter } from './next.ts'
 import { showProgress } from './progress.ts'
 import { inert, span, status } from './text.ts'
 
@@ -111,7 +112,6 @@ export function summary(context: Context, run: Run): string {
     ...(git.filesChanged > 0 ? [`${git.filesChanged} ${git.filesChanged === 1 ? 'file' : 'files'} changed`] : []),
     ...(survivors > 0 ? [`${survivors} processes could not be ended`] : []),
   ]
-  const next = run.status !== 'succeeded' ? `runs retry ${run.taskId}` : `runs diff ${run.taskId}`
-  const isDone = run.status === 'succeeded' && git.filesChanged === 0
-  return [parts.join(' · '), ...(isDone ? [] : [`next: ${me} ${next}`])].join('\n')
+  const next = nextAfter(run)
+  return [parts.join(' · '), ...(next === undefined ? [] : [`next: ${me} ${next}`])].join('\n')
 }

@@ -4,6 +4,7 @@ import { parseCount, type Context } from './context.ts'
 import { explain } from './explain.ts'
 import { EXIT, exitOf } from './exit.ts'
 import { resolveRun, resolveWorkspace } from './ids.ts'
+import { nextAfter } from './next.ts'
 import { followRun } from './run.ts'
 import { age, inert, shortIds, span, status, table, type Screen } from './text.ts'
 
@@ -44,7 +45,7 @@ export async function listRuns(context: Context, flags: ListFlags): Promise<numb
       screen.print(runTable(context, tasks))
       const { running, queued, limit: places } = page.capacity
       const failed = tasks.find((run) => run.status !== 'succeeded' && run.finishedAt !== null)
-      const next = failed ? `runs retry ${failed.taskId}` : 'run "…" -w <workspace>'
+      const next = (failed && nextAfter(failed)) ?? 'run "…" -w <workspace>'
       screen.note(`capacity ${running} of ${places}, ${queued} queued · next: ${context.me} ${next}`)
     }
     if (!flags.watch) return EXIT.ok
