@@ -286,6 +286,24 @@ describe('errors', () => {
     await golden('error-workspace', await cli(['run', 'hello', '-w', 'ws-newz']))
     await golden('error-run', await cli(['runs', 'show', 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6']))
     await golden('error-prefix', await cli(['runs', 'show', 'headless_ZZ']).then(withoutCount))
+    for (const list of ['runs', 'session ls', 'inbox', 'issue'])
+      expect(await cli([...list.split(' '), '-w', 'ws-newz']), list).toMatchObject({
+        code: 5,
+        stdout: '',
+        stderr: expect.stringContaining('nearest: "ws-news"') as string,
+      })
+  })
+
+  test('but list what a workspace that was removed has left', async () => {
+    await cli(['ws', 'add', '--tag', 'gone', '--agents', 'demo'])
+    const id = await run('/files', '-w', 'ws-gone', '--wait', '--json')
+    await cli(['ws', 'rm', 'ws-gone'])
+    expect(await cli(['runs', '-w', 'ws-gone'])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining((JSON.parse(id) as { taskId: string }).taskId) as string,
+    })
+    expect(await cli(['runs', '-w', 'ws-gone', '--status', 'failed'])).toMatchObject({ code: 0 })
+    expect(await cli(['session', 'ls', '-w', 'ws-gone'])).toMatchObject({ code: 5 })
   })
 
   test('list what an ambiguous prefix means', async () => {

@@ -2275,6 +2275,10 @@ export type RunsListErrors = {
      */
     403: Problem;
     /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
+    /**
      * `too_many_failures`: Too many failed attempts.
      */
     429: Problem;
@@ -2960,6 +2964,10 @@ export type InboxListErrors = {
      * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
      */
     403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
     /**
      * `too_many_failures`: Too many failed attempts.
      */
@@ -3984,6 +3992,10 @@ export type SessionsListErrors = {
      * `host_not_allowed`: Host not allowed. `insufficient_scope`: Insufficient scope. `origin_not_allowed`: Origin not allowed.
      */
     403: Problem;
+    /**
+     * `workspace_not_found`: Workspace not found.
+     */
+    404: Problem;
     /**
      * `too_many_failures`: Too many failed attempts.
      */

@@ -10,7 +10,7 @@ import {
   ReadInbox,
   ReplyInbox,
 } from '../../model/inbox.ts'
-import { defined } from '../queries.ts'
+import { defined, inWorkspace } from '../queries.ts'
 import { operation, procedure, router, type Context } from '../trpc.ts'
 import { accepted, recorded, START_ERRORS } from './starting.ts'
 
@@ -46,7 +46,11 @@ export const inboxProcedures = router({
           summary: 'List Inbox entries',
           description: 'Newest first, read ones included. An entry that cannot be read is named and hides no other.',
         },
-        { answers: { 200: { description: 'One page of entries.' } }, errors: ['invalid_cursor'], exempt: true },
+        {
+          answers: { 200: { description: 'One page of entries.' } },
+          errors: ['invalid_cursor', 'workspace_not_found'],
+          exempt: true,
+        },
       ),
     )
     .input(
@@ -71,7 +75,14 @@ export const inboxProcedures = router({
       }),
     )
     .output(InboxList)
-    .query(({ ctx, input }) => ctx.inbox.list(defined(input))),
+    .query(({ ctx, input }) =>
+      inWorkspace(
+        ctx.workspaces,
+        defined(input),
+        (query) => ctx.inbox.list(query),
+        ({ entries }) => entries,
+      ),
+    ),
 
   push: procedure
     .meta(

@@ -13,7 +13,7 @@ import {
   TaskId,
   WorkspaceId,
 } from '../../model.ts'
-import { defined } from '../queries.ts'
+import { defined, inWorkspace } from '../queries.ts'
 import { createScopeCheck } from '../run-scope.ts'
 import { operation, procedure, router } from '../trpc.ts'
 import { accepted, recorded, shown, startedBy, START_ERRORS } from './starting.ts'
@@ -100,7 +100,11 @@ export const runProcedures = router({
         'GET',
         '/api/headless',
         { summary: 'List runs', description: 'Newest first, with the capacity as it is now. Old runs stay listed.' },
-        { answers: { 200: { description: 'One page of runs.' } }, errors: ['invalid_cursor'], exempt: true },
+        {
+          answers: { 200: { description: 'One page of runs.' } },
+          errors: ['invalid_cursor', 'workspace_not_found'],
+          exempt: true,
+        },
       ),
     )
     .input(
@@ -118,7 +122,14 @@ export const runProcedures = router({
       }),
     )
     .output(RunList)
-    .query(({ ctx, input }) => ctx.runs.list(defined(input))),
+    .query(({ ctx, input }) =>
+      inWorkspace(
+        ctx.workspaces,
+        defined(input),
+        (query) => ctx.runs.list(query),
+        ({ tasks }) => tasks,
+      ),
+    ),
 
   get: procedure
     .meta(

@@ -10,7 +10,7 @@ import {
   SessionInput,
   SessionState,
 } from '../../model/sessions.ts'
-import { defined, limitOf, PAGE_CURSOR } from '../queries.ts'
+import { defined, inWorkspace, limitOf, PAGE_CURSOR } from '../queries.ts'
 import { operation, procedure, router } from '../trpc.ts'
 
 const SessionList = z
@@ -79,7 +79,11 @@ export const sessionProcedures = router({
         'GET',
         '/api/sessions',
         { summary: 'List sessions', description: 'Newest first, ended ones included.' },
-        { answers: { 200: { description: 'One page of sessions.' } }, errors: ['invalid_cursor'], exempt: true },
+        {
+          answers: { 200: { description: 'One page of sessions.' } },
+          errors: ['invalid_cursor', 'workspace_not_found'],
+          exempt: true,
+        },
       ),
     )
     .input(
@@ -92,7 +96,14 @@ export const sessionProcedures = router({
       }),
     )
     .output(SessionList)
-    .query(({ ctx, input }) => ctx.sessions.list(defined(input))),
+    .query(({ ctx, input }) =>
+      inWorkspace(
+        ctx.workspaces,
+        defined(input),
+        (query) => ctx.sessions.list(query),
+        ({ sessions }) => sessions,
+      ),
+    ),
 
   get: procedure
     .meta(
