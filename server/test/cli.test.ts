@@ -306,6 +306,16 @@ describe('errors', () => {
     expect(await cli(['session', 'ls', '-w', 'ws-gone'])).toMatchObject({ code: 5 })
   })
 
+  test('say what an id of another kind is, and of one that has no shape which it was', async () => {
+    const session = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
+    const mixed = await cli(['runs', 'show', session])
+    expect(mixed).toMatchObject({ code: 2, stdout: '' })
+    expect(mixed.stderr).toBe(`✗ "${session}" is a session, not a run\n  npx postern session show ${session}\n`)
+    const shapeless = await cli(['runs', 'show', 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6ILO'])
+    expect(shapeless).toMatchObject({ code: 5, stdout: '' })
+    expect(shapeless.stderr).toContain('there is no run "headless_01M7W3M6R0B5D8F1H4K7N0Q3T6ILO"\n  npx postern runs\n')
+  })
+
   test('list what an ambiguous prefix means', async () => {
     await run('/files')
     await run('/files')

@@ -18,20 +18,25 @@ const LOOKED_THROUGH = 1_000
 /** Matches of an ambiguous prefix that are listed. */
 const LISTED = 10
 
-/** Things with ids: how they begin, what they are called, and the command that lists them. */
+/** Things with ids: how they begin, what they are called, and the commands that list them and take one. */
 const KINDS = {
-  run: { prefix: 'headless_', what: 'run', command: 'postern runs' },
-  session: { prefix: 'sess_', what: 'session', command: 'postern session ls' },
-  grant: { prefix: 'grant_', what: 'grant', command: 'postern channel ls' },
-  request: { prefix: 'perm_', what: 'permission request', command: 'postern requests --all' },
-  delivery: { prefix: 'dlv_', what: 'delivery', command: 'postern listen' },
-  inbox: { prefix: 'inb_', what: 'inbox entry', command: 'postern inbox ls' },
+  run: { prefix: 'headless_', what: 'run', command: 'postern runs', takes: 'postern runs show' },
+  session: { prefix: 'sess_', what: 'session', command: 'postern session ls', takes: 'postern session show' },
+  grant: { prefix: 'grant_', what: 'grant', command: 'postern channel ls', takes: 'postern channel deliveries' },
+  request: {
+    prefix: 'perm_',
+    what: 'permission request',
+    command: 'postern requests --all',
+    takes: 'postern requests answer',
+  },
+  delivery: { prefix: 'dlv_', what: 'delivery', command: 'postern listen', takes: 'postern listen --replay' },
+  inbox: { prefix: 'inb_', what: 'inbox entry', command: 'postern inbox ls', takes: 'postern inbox read' },
 } as const
 
 /**
  * The run id that a prefix means: whole ids are taken as they are, `01M7…` without the kind will do.
  *
- * @throws CliExit 5 when there is none, 2 when there are several (they are listed)
+ * @throws CliExit 5 when there is none, 2 when there are several (they are listed) or it is the id of something else
  */
 export async function resolveRun(postern: Postern, given: string): Promise<TaskId> {
   const runs = postern.runs.list({ pageSize: 200 })
@@ -71,6 +76,8 @@ async function resolve<Id extends string>(
   known: () => Promise<Id[]>,
 ): Promise<Id> {
   const { prefix, what, command } = KINDS[kind]
+  const other = Object.values(KINDS).find((each) => each.prefix !== prefix && given.startsWith(each.prefix))
+  if (other) throw new CliExit(EXIT.usage, `"${given}" is a ${other.what}, not a ${what}`, `${other.takes} ${given}`)
   const wanted = given.startsWith(prefix) ? given : `${prefix}${given}`
   if (wanted.length >= prefix.length + ULID) return wanted as Id
   if (wanted === prefix) throw new CliExit(EXIT.usage, `an empty id names no ${what}`, command)

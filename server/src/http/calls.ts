@@ -93,8 +93,9 @@ function checked<T>(
   params: Record<string, string>,
 ): T {
   refuseBody(exchange)
-  const parsed = operation.input.safeParse(gather(shape, params, exchange.search, undefined))
-  if (!parsed.success) throw refusalOf(parsed.error, shape, operation.meta.rest.notFound)
+  const input = gather(shape, params, exchange.search, undefined)
+  const parsed = operation.input.safeParse(input)
+  if (!parsed.success) throw refusalOf(parsed.error, shape, input, operation.meta.rest.notFound)
   return parsed.data as T
 }
 
@@ -133,7 +134,7 @@ async function callProcedure(
     })
   } catch (error) {
     if (error instanceof TRPCError && error.code === 'BAD_REQUEST' && error.cause instanceof ZodError) {
-      throw refusalOf(error.cause, shape, meta.rest.notFound)
+      throw refusalOf(error.cause, shape, input, meta.rest.notFound)
     }
     throw error
   }

@@ -98,8 +98,9 @@ export function createHook(deps: {
     if (isDraining()) throw new DomainError('draining', 'the server is stopping', { retryAfterSeconds: 5 })
     const headers = limitRate(grant)
     const body = await readJsonBody(exchange, { limitBytes: CHANNEL_LIMITS.hookBodyBytes, isRequired: true })
-    const parsed = HookBody.safeParse(gather(SHAPE, {}, '', body))
-    if (!parsed.success) throw refusalOf(parsed.error, SHAPE, undefined)
+    const input = gather(SHAPE, {}, '', body)
+    const parsed = HookBody.safeParse(input)
+    if (!parsed.success) throw refusalOf(parsed.error, SHAPE, input)
     const key = idempotencyKey(exchange, parsed.data.idempotency_key)
     try {
       const { receipt, replayed } = await channels.deliver(grant, parsed.data, key)

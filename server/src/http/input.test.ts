@@ -89,8 +89,11 @@ test('no query makes anything but an error with a code, or an input', () => {
 })
 
 test('a path parameter that can name nothing is not found', () => {
-  const parsed = schema.safeParse({ id: 'x', count: 'y' })
+  const input = { id: 'x"\n', count: 'y' }
+  const parsed = schema.safeParse(input)
   if (parsed.success) throw new Error('parsed')
-  expect(refusalOf(parsed.error, shape, 'workspace_not_found').code).toBe('workspace_not_found')
-  expect(refusalOf(parsed.error, shape, undefined).code).toBe('validation_failed')
+  const refused = refusalOf(parsed.error, shape, input, 'workspace_not_found')
+  expect(refused).toMatchObject({ code: 'workspace_not_found', message: String.raw`there is no workspace "x\"\n"` })
+  expect(refused.details.hint).toBe('postern workspace ls (the id, not the tag)')
+  expect(refusalOf(parsed.error, shape, input).code).toBe('validation_failed')
 })

@@ -98,15 +98,44 @@ function readBody(shape: InputShape, body: unknown, input: Record<string, unknow
 /** Problems listed at most. */
 const MAX_ERRORS = 20
 
+/** What a path names, and where such things are listed, by the code for one that names nothing. */
+const NAMED: Partial<Record<ErrorCode, [what: string, hint: string]>> = {
+  workspace_not_found: ['workspace', 'postern workspace ls (the id, not the tag)'],
+  run_not_found: ['run', 'postern runs'],
+  session_not_found: ['session', 'postern session ls'],
+  agent_not_found: ['agent', 'postern agents'],
+  grant_not_found: ['grant', 'postern channel ls'],
+  delivery_not_found: ['delivery', 'postern channel deliveries <grant-id>'],
+  request_not_found: ['permission request', 'postern requests'],
+  inbox_entry_not_found: ['inbox entry', 'postern inbox ls'],
+  document_not_found: ['document', 'postern inbox read <id>'],
+  issue_not_found: ['issue', 'postern issue ls'],
+  credential_not_found: ['credential', 'postern cred ls'],
+}
+
+/** @param name of the parameter; @param value what stood there */
+function namesNothing(code: ErrorCode, { path }: InputShape, name: string, value: unknown): DomainError {
+  const [what, hint] = NAMED[code] ?? []
+  const given = `"${inert(String(value))}"`
+  const detail = what && path.length === 1 ? `there is no ${what} ${given}` : `nothing here has the ${name} ${given}`
+  return new DomainError(code, detail, hint === undefined ? {} : { hint })
+}
+
 /**
  * What the schema found, as one error. A path parameter that cannot name anything is a thing that does not exist.
  *
+ * @param input what was checked
  * @param notFound the code for such a path parameter
  */
-export function refusalOf(error: z.ZodError, shape: InputShape, notFound: ErrorCode | undefined): DomainError {
+export function refusalOf(
+  error: z.ZodError,
+  shape: InputShape,
+  input: Record<string, unknown>,
+  notFound?: ErrorCode,
+): DomainError {
   const issues = error.issues.map(({ path, ...issue }) => ({ ...issue, path: path.map(String) }))
-  const inPath = issues.find(({ path }) => path.length === 1 && shape.path.includes(path[0] ?? ''))
-  if (inPath && notFound) return new DomainError(notFound, `nothing has the ${inPath.path.join()} in this path`)
+  const inPath = issues.find(({ path }) => path.length === 1 && shape.path.includes(path[0] ?? ''))?.path[0]
+  if (inPath !== undefined && notFound) return namesNothing(notFound, shape, inPath, input[inPath])
   const unknown = issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
       ? issue.keys.map((key): [string, string] => [key, pointerOf([...issue.path, key])])
