@@ -176,6 +176,20 @@ describe('postern tour', () => {
     expect(ran.stderr).not.toContain('tour failed')
   })
 
+  test('suggests no agent that its workspace does not let in', async () => {
+    await using home = await temporaryDirectory()
+    const programs = join(home.path, 'programs')
+    await mkdir(programs)
+    await writeFile(join(programs, 'opencode'), '#!/bin/sh\necho 1.2.3\n', { mode: 0o755 })
+    const env = { HOME: home.path, PATH: `${programs}:/usr/bin:/bin`, ANTHROPIC_API_KEY: 'none' }
+    await using server = await servingIn({ home: home.path, env })
+    const at = { home: home.path }
+    await cli(['ws', 'add', '--id', 'ws-demo', '--tag', 'demo'], at)
+    expect((await cli(['tour'], at)).stdout, server.url).toContain('-w ws-demo -a opencode --wait')
+    await cli(['ws', 'set', 'ws-demo', '--agents', 'demo'], at)
+    expect((await cli(['tour'], at)).stdout).toContain('run "Look around" -w ws-demo --wait')
+  })
+
   test('plays in the directory that a removed ws-demo left', async () => {
     await using home = await temporaryDirectory()
     await using server = await serving(home.path)

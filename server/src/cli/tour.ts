@@ -190,8 +190,12 @@ async function showNext(stage: Stage): Promise<void> {
   for (const command of hookToTry(stage)) screen.print(`  ${command}`)
   const body = `-H 'Content-Type: application/json' -d '{"prompt": "Look around"}'`
   screen.print(`  curl -X POST ${postern.url}/api/workspaces/${WORKSPACE}/headless ${body}`)
+  const { agents: enabled } = await postern.workspaces.get(WORKSPACE)
   const agents = await postern.agents.list().toArray()
-  const found = agents.find((agent) => agent.hasModel && agent.installed && agent.headless && agent.login !== 'no')
+  const found = agents.find(
+    (agent) =>
+      enabled.includes(agent.id) && agent.hasModel && agent.installed && agent.headless && agent.login !== 'no',
+  )
   screen.print(
     found
       ? `  ${me} run "Explain this repository" -w ${WORKSPACE} -a ${found.id} --wait   (${found.id} found)`
