@@ -287,6 +287,8 @@ describe('diff', () => {
 describe('documents', () => {
   test('the reference names every operation and every code, with an anchor', async () => {
     const markdown = (await server.call('GET', '/docs.md')).text
+    expect(markdown).toContain('but for those of the hook')
+    expect((await server.call('GET', '/llms.txt')).text).toContain('the token of a run covers neither this list')
     for (const id of [
       'runs.create',
       'workspaces.delete',

@@ -10,7 +10,7 @@ export function referenceMarkdown(document: OpenApiDocument, url: string): strin
     `# ${document.info.title} ${document.info.version}`,
     document.info.description,
     `Server: ${url}`,
-    "Operations marked *local* need no token from a caller on the server's machine and of its user; all others need `Authorization: Bearer` with the admin token.",
+    "Operations marked *local* need no token from a caller on the server's machine and of its user; all others need `Authorization: Bearer` with the admin token, but for those of the hook: what they need is the token of a channel address.",
   ]
   for (const { name, description } of document['tags'] as { name: string; description: string }[]) {
     parts.push(`## ${name}`, description)

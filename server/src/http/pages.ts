@@ -170,7 +170,7 @@ Start:
       -H 'Content-Type: application/json' -H 'Idempotency-Key: KEY' -d '{"prompt": "Say what changed since yesterday."}'
 Wait, up to 60 s at a time:
     curl -H 'Prefer: wait=60' ${url}/api/headless/TASK_ID
-What it left for people to see:
+What it left for people to see (from outside a run: the token of a run covers neither this list nor that of workspaces):
     curl '${url}/api/inbox?wsId=WORKSPACE'
 Inside a run, with the postern command that is on your PATH: leave a result, or say that there is none.
     postern inbox push --title "One line" --file report.md
