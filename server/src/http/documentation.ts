@@ -1,4 +1,5 @@
 import { LIMITS } from '../model.ts'
+import { LIVE_EXAMPLES } from './live-examples.ts'
 import { ENTRY, TASK } from './problem-texts.ts'
 
 /** The words of the document that belong to no single operation. */
@@ -173,6 +174,9 @@ const CREDENTIAL = {
 
 /** An example for each component that is a body. */
 export const EXAMPLES: Record<string, unknown> = {
+  ...LIVE_EXAMPLES,
+  Health: { status: 'ok', version: '0.1.0' },
+  Readiness: { status: 'ready' },
   Run: RUN,
   RunList: { tasks: [RUN], nextCursor: null, capacity: { running: 0, queued: 0, limit: 8 } },
   EventPage: { events: [MESSAGE], nextAfter: 7, lastSeq: 12 },

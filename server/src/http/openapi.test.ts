@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { expect, test } from 'vitest'
+import { z } from 'zod'
 import { ERRORS } from '../errors.ts'
 import { PROBLEMS } from './problem-texts.ts'
 import { openApiDocument } from './openapi.ts'
@@ -50,6 +51,29 @@ test('every failure is a problem that names its codes', () => {
     }
   }
 })
+
+test('every body and answer in JSON has an example, which fits its schema', () => {
+  for (const { operation } of operations) {
+    if (operation.operationId === 'server.openapi') continue // the document itself
+    for (const holder of [operation.requestBody, ...Object.values(operation.responses)]) {
+      const media = (holder?.['content'] as Record<string, { schema: object; examples?: object }>)?.['application/json']
+      if (!media) continue
+      const [, name = ''] = /#\/components\/schemas\/(\w+)/.exec(JSON.stringify(media.schema)) ?? []
+      expect(media.examples, operation.operationId).toEqual({ example: { $ref: `#/components/examples/${name}` } })
+      const { value } = document.components.examples[name] as { value: unknown }
+      expect(schemaOf(name).safeParse(value).error?.issues ?? [], name).toEqual([])
+    }
+  }
+})
+
+/** Patterns by Unicode properties are left out: zod would read them without their flag. */
+function schemaOf(name: string): z.ZodType {
+  const known = (key: string, value: unknown): unknown =>
+    key === 'pattern' && String(value).includes(String.raw`\p{`) ? undefined : value
+  const text = JSON.stringify(document.components.schemas, known).replaceAll('#/components/schemas/', '#/$defs/')
+  const defs = JSON.parse(text) as Record<string, object>
+  return z.fromJSONSchema({ ...defs[name], $defs: defs } as never)
+}
 
 test('every code of the product is explained', () => {
   expect(Object.keys(PROBLEMS).sort()).toEqual(Object.keys(ERRORS).sort())

@@ -161,7 +161,7 @@ function complete(operation: Operation, rest: Rest, schemas: Record<string, Json
   if (body && rest.bodyName) {
     schemas[rest.bodyName] = body['schema'] as Json
     body['schema'] = ref('schemas', rest.bodyName)
-    if (EXAMPLES[rest.bodyName]) body['examples'] = { example: ref('examples', rest.bodyName) }
+    Object.assign(body, exampleFor(body['schema'] as Json))
   }
   const isJson = json?.['schema'] !== undefined
   operation.responses = {
@@ -193,21 +193,23 @@ const takesInput = (operation: Operation): boolean =>
 
 function success(answer: Answer, json: Json | undefined): Json {
   const content: Json = {}
-  if (json) {
-    const { $ref } = json['schema'] as { $ref?: string }
-    const name = $ref?.replace('#/components/schemas/', '') ?? ''
-    content['application/json'] = {
-      ...json,
-      ...(EXAMPLES[name] ? { examples: { example: ref('examples', name) } } : {}),
-    }
+  if (json) content['application/json'] = { ...json, ...exampleFor(json['schema'] as Json) }
+  for (const [type, other] of Object.entries(answer.other ?? {})) {
+    const schema = schemaOf(other)
+    content[type] = { schema, ...(type === 'application/json' && exampleFor(schema)) }
   }
-  for (const [type, schema] of Object.entries(answer.other ?? {})) content[type] = { schema: schemaOf(schema) }
   const headers = ['X-Request-Id', ...(answer.headers ?? [])].sort()
   return {
     description: answer.description,
     headers: Object.fromEntries(headers.map((name) => [name, ref('headers', name)])),
     ...(Object.keys(content).length > 0 && { content }),
   }
+}
+
+/** The example of a component, also where it may be null. */
+function exampleFor(schema: { $ref?: string; anyOf?: { $ref?: string }[] }): Json {
+  const name = (schema.$ref ?? schema.anyOf?.[0]?.$ref)?.replace('#/components/schemas/', '') ?? ''
+  return EXAMPLES[name] === undefined ? {} : { examples: { example: ref('examples', name) } }
 }
 
 /** A reference when the schema is a component, else the schema itself. */

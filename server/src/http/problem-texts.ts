@@ -1,8 +1,8 @@
 import type { ErrorCode } from '../errors.ts'
 import { LIMITS } from '../model.ts'
 
-const SESSION = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
 /** Ids as examples show them. */
+export const SESSION = 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE'
 export const TASK = 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'
 export const ENTRY = 'inb_01M7W3N1TT5V8Y0B3D6F9HKMPR'
 
