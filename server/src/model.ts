@@ -237,6 +237,8 @@ export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resum
   /** The agent's own name for the conversation, once it has said it. */
   conversationId: z.string().nullable(),
   silentWhy: z.string().nullable().default(null),
+  /** The run in whose worktree it works; absent: in its own, or in the workspace. */
+  worktreeOf: TaskId.optional(),
   /** True until the session that started the run has been told how it ended. */
   untold: z.boolean().optional(),
   /** What the agent has counted in this conversation up to now, where its figures grow from run to run. */

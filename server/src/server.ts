@@ -106,7 +106,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       cleanerFor: redactorFor,
       roots: async ({ wsId, taskId }) => {
         if (wsId === null) return []
-        const own = taskId === null ? undefined : await realpath(directories.worktree(taskId)).catch(() => undefined)
+        const run = taskId === null ? undefined : await store.runs.get(taskId)
+        const worktree = run && directories.worktree(run.worktreeOf ?? run.id)
+        const own = worktree && (await realpath(worktree).catch(() => undefined))
         return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
       },
       replayReply: (idempotency, sent) => runs.replay(idempotency, sent),

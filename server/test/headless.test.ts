@@ -516,6 +516,55 @@ describe('git', () => {
     expect(execFileSync('git', ['-C', directory.path, 'branch'], { encoding: 'utf8' })).not.toContain(clean.body.taskId)
   })
 
+  test('a conversation that its agent keeps by directory goes on in its worktree, or not at all', async () => {
+    await using directory = await temporaryDirectory()
+    const [programs, repo] = [join(directory.path, 'programs'), join(directory.path, 'repository')]
+    await repository(repo)
+    await mkdir(programs)
+    const script = `#!/bin/bash
+      prompt=$(cat)
+      if [[ "$*" != *--session* ]]; then pwd > "$HOME/where"
+      elif [ "$(cat "$HOME/where")" != "$PWD" ]; then echo 'no session found' >&2; exit 1; fi
+      [[ "$prompt" != *work* ]] || echo "$prompt" >> work.txt
+      echo '{"type":"session","id":"c-1"}'
+      printf '{"type":"message_end","message":{"role":"assistant","content":[{"type":"text","text":"%s"}]}}\\n' "$PWD"
+      echo '{"type":"agent_end","messages":[{"role":"assistant","stopReason":"stop"}]}'\n`
+    await writeFile(join(programs, 'pi'), script, { mode: 0o755 })
+    const path = `${programs}:${process.env['PATH']}`
+    await using on = await startTestServer({ environment: { HOME: directory.path, PATH: path } })
+    const wsId = await on.workspace({ path: repo })
+    const pi = (prompt: string, more: Record<string, unknown> = {}) =>
+      run(on, wsId, { agent: 'pi', prompt, wait: true, ...more })
+    const isolation = 'worktree'
+
+    const { body: first } = await pi('work', { isolation })
+    expect(first).toMatchObject({ status: 'succeeded', resumable: true, git: { filesChanged: 1 } })
+    const there = {
+      isolation,
+      resumable: true,
+      git: { worktree: first.git.worktree },
+      result: { text: first.git.worktree },
+    }
+    const { body: second } = await pi('more work', { resume: first.taskId })
+    expect(second, second.detail ?? '').toMatchObject({ status: 'succeeded', ...there })
+    const { body: third } = await pi('look', { resume: second.taskId, isolation })
+    expect(third, third.detail ?? '').toMatchObject({ status: 'succeeded', ...there })
+    expect(await readFile(join(first.git.worktree ?? '', 'work.txt'), 'utf8')).toBe('work\nmore work\n')
+    await rename(first.git.worktree ?? '', join(directory.path, 'elsewhere'))
+    const lost = await pi('look', { resume: third.taskId })
+    expect(lost.body).toMatchObject({ status: 'failed', reason: 'worktree_failed' })
+    expect(lost.body.detail).toBe(`the worktree of ${first.taskId} could not be entered: it is not there any more`)
+
+    const { body: clean } = await pi('look', { isolation })
+    expect(clean).toMatchObject({ status: 'succeeded', resumable: false, git: { worktree: null } })
+    const refused = await pi('look', { resume: clean.taskId })
+    expect(refused).toMatchObject({ status: 409, body: { code: 'not_resumable' } })
+    expect(refused.text).toContain('only in its worktree, which was removed')
+    const { body: plain } = await pi('look')
+    expect((await pi('look', { resume: plain.taskId, isolation })).text).toContain('only in the workspace itself')
+    expect((await pi('look', { resume: plain.taskId })).body).toMatchObject({ status: 'succeeded', isolation: 'none' })
+  })
+
   test('outside git there is no diff, and no worktree', async () => {
     await using on = await server()
     await using directory = await temporaryDirectory()

@@ -106,6 +106,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     args: ['run', '--format', 'json', ':permissions', ':model', ':resume'],
     model: ['-m', '{model}'],
     resume: ['-s', '{conversationId}'],
+    conversationsPerDirectory: true,
     permissions: {
       ask: { args: [], env: { OPENCODE_PERMISSION: '{"bash":"ask","edit":"ask"}' } },
       edit: { args: [], env: { OPENCODE_PERMISSION: '{"bash":"ask","edit":"allow"}' } },
@@ -145,6 +146,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     args: ['-p', '--mode', 'json', ':permissions', ':model', ':resume'],
     model: ['--model', '{model}'],
     resume: ['--session', '{conversationId}'],
+    conversationsPerDirectory: true,
     permissions: {
       ask: { args: ['--tools', 'read,grep,find,ls'] },
       edit: { args: ['--tools', 'read,grep,find,ls,edit,write'] },
@@ -173,6 +175,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     args: ['-o', 'stream-json', ':permissions', ':model', ':resume'],
     model: ['-m', '{model}'],
     resume: ['-r', '{conversationId}'],
+    conversationsPerDirectory: true,
     permissions: {
       ask: { args: ['--approval-mode', 'default'] },
       edit: { args: ['--approval-mode', 'auto_edit'] },
@@ -208,6 +211,7 @@ export const DEFINITIONS: AgentDefinition[] = [
     args: ['-o', 'stream-json', ':permissions', ':model', ':resume'],
     model: ['-m', '{model}'],
     resume: ['--resume', '{conversationId}'],
+    conversationsPerDirectory: true,
     permissions: {
       ask: { args: ['--approval-mode', 'default'] },
       edit: { args: ['--approval-mode', 'auto-edit'] },

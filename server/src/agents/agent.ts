@@ -70,6 +70,8 @@ export interface Agent {
    */
   readonly sharedHome?: string
   readonly resume: boolean
+  /** True: it finds a conversation in the directory in which that was begun, and nowhere else. */
+  readonly conversationsPerDirectory?: boolean
   readonly models: boolean
   readonly hasModel: boolean
   /** How to install it, when it is not found. */

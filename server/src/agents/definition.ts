@@ -54,6 +54,8 @@ export interface AgentDefinition {
   model: string[]
   /** With `{conversationId}`. */
   resume: string[]
+  /** It finds a conversation in the directory in which that was begun, and nowhere else. */
+  conversationsPerDirectory?: true
   /** A word that comes early in the arguments of a run that resumes. */
   resumeCommand?: string[]
   permissions: Record<PermissionLevel, Level>
@@ -83,6 +85,7 @@ export function programAgent(definition: AgentDefinition, clock: Clock, asRoot =
     versionArgs: definition.versionArgs,
     ...(definition.sharesHome && { sharedHome: id }),
     resume: true,
+    ...(definition.conversationsPerDirectory && { conversationsPerDirectory: true }),
     models: true,
     hasModel: true,
     installHint: `npm install -g ${definition.package}@${definition.verified}`,

@@ -4,23 +4,31 @@ import { DomainError } from '../errors.ts'
 import { isTerminal, LIMITS, type CreateRun, type RunRow, type Trigger } from '../model.ts'
 import { initialState } from './view.ts'
 
-/** @throws DomainError `not_resumable` when that run's conversation cannot be continued by this agent in this workspace */
-export function checkResumable(target: RunRow | undefined, taskId: string, wsId: string, agent: Agent): void {
-  const why = !target
-    ? 'there is no such run'
-    : target.wsId !== wsId
-      ? `it belongs to ${target.wsId}`
-      : target.agent !== agent.id
-        ? `its conversation is with "${target.agent}", not "${agent.id}"`
-        : !agent.resume
-          ? `"${agent.id}" cannot continue a conversation`
-          : isTerminal(target.status) && target.conversationId === null
-            ? `"${agent.id}" reported no conversation`
-            : undefined
-  if (why)
-    throw new DomainError('not_resumable', `${taskId} cannot be continued: ${why}`, {
-      hint: `postern runs show ${taskId}`,
-    })
+/** Why the agent cannot continue the conversation of its run; undefined: it can, as soon as the run has ended. */
+export function whyNotResumable(row: RunRow, agent: Agent): string | undefined {
+  if (!agent.resume) return `"${agent.id}" cannot continue a conversation`
+  if (!isTerminal(row.status)) return undefined
+  if (row.conversationId === null) return `"${agent.id}" reported no conversation`
+  if (agent.conversationsPerDirectory && row.isolation === 'worktree' && row.git.worktree === null)
+    return `"${agent.id}" finds its conversation only in its worktree, which was removed as it held no work`
+  return undefined
+}
+
+/** @throws DomainError `not_resumable` when that run's conversation cannot be continued by this agent in this workspace, or not so */
+export function checkResumable(
+  target: RunRow | undefined,
+  asked: { taskId: string; wsId: string; agent: Agent; isolation: CreateRun['isolation'] },
+): void {
+  const { taskId, wsId, agent, isolation } = asked
+  const refuse = (why: string): DomainError =>
+    new DomainError('not_resumable', `${taskId} cannot be continued: ${why}`, { hint: `postern runs show ${taskId}` })
+  if (!target) throw refuse('there is no such run')
+  if (target.wsId !== wsId) throw refuse(`it belongs to ${target.wsId}`)
+  if (target.agent !== agent.id) throw refuse(`its conversation is with "${target.agent}", not "${agent.id}"`)
+  const why = whyNotResumable(target, agent)
+  if (why !== undefined) throw refuse(why)
+  if (agent.conversationsPerDirectory && isolation === 'worktree' && target.isolation === 'none')
+    throw refuse(`"${agent.id}" finds its conversation only in the workspace itself, not in a worktree`)
 }
 
 /** The row of a new run. */
@@ -29,21 +37,25 @@ export function newRow(options: {
   wsId: string
   agent: Agent
   body: CreateRun
+  /** The run whose conversation it continues. */
+  continued: RunRow | undefined
   promptInRow: string | null
   acceptedAs: 'queued' | 'running'
   trigger: Trigger
   retryOf: string | null
   clock: Clock
 }): RunRow {
-  const { id, wsId, agent, body, promptInRow, acceptedAs, trigger, retryOf, clock } = options
+  const { id, wsId, agent, body, continued, promptInRow, acceptedAs, trigger, retryOf, clock } = options
   const createdAt = isoTime(clock.now())
+  const goesBack = agent.conversationsPerDirectory === true && continued?.isolation === 'worktree'
   return {
     id,
     wsId,
     agent: agent.id,
     prompt: promptInRow,
     model: body.model ?? null,
-    isolation: body.isolation ?? 'none',
+    isolation: goesBack ? 'worktree' : (body.isolation ?? 'none'),
+    ...(goesBack && { worktreeOf: continued.worktreeOf ?? continued.id }),
     resume: body.resume ?? null,
     timeoutMs: Math.min(body.timeoutMs ?? LIMITS.defaultTimeoutMs, LIMITS.timeoutMs),
     idleTimeoutMs: body.idleTimeoutMs ?? null,

@@ -34,7 +34,8 @@ export interface Changes {
 }
 
 /**
- * Notes where a run begins, and makes its worktree when it has one to itself.
+ * Notes where a run begins, and makes its worktree when it has one to itself; that of an earlier run is there already, and
+ * stays.
  *
  * @throws Unstartable `worktree_failed`
  */
@@ -47,15 +48,17 @@ export async function beginChanges(
   const scratch = scratchOf(runDirectory)
   await disk.mkdir(runDirectory, { recursive: true, mode: 0o700 })
   const worktree = row.isolation === 'worktree' ? deps.worktreePath : null
+  const isOwn = row.worktreeOf === undefined
   const directory = worktree === null ? cwd : await isolate(worktree)
   const begun = noteBase().then((base) => ({ directory, worktree, base: base ?? null }))
 
   async function isolate(path: string): Promise<string> {
     try {
-      return await git.addWorktree(cwd, path, `postern/${row.id}`)
+      return isOwn ? await git.addWorktree(cwd, path, `postern/${row.id}`) : await git.insideWorktree(cwd, path)
     } catch (error) {
       const why = (error as Error).message.slice(0, 300)
-      throw new Unstartable('worktree_failed', `the worktree could not be made: ${why}`)
+      const what = isOwn ? 'the worktree could not be made' : `the worktree of ${row.worktreeOf} could not be entered`
+      throw new Unstartable('worktree_failed', `${what}: ${why}`)
     }
   }
   /** A repository whose files cannot be listed is no reason not to run; it only has no diff. */
@@ -104,6 +107,7 @@ export async function endChanges(
       await replaceFile(disk, join(runDirectory, PATCH_FILE), await clean(patch))
       state.filesChanged = filesChanged
     }
+    // That of an earlier run stands on a branch of that one, and stays.
     if (worktree !== null && (await git.removeWorktree(worktree, `postern/${taskId}`, state.baseSha))) {
       state.worktree = null
     }

@@ -11,6 +11,8 @@ export interface RunGit {
   diff(directory: string, scratch: string, from: string, to: string): Promise<{ patch: Buffer; filesChanged: number }>
   /** A new worktree at `path` on a new branch from HEAD; resolves with the directory in it that answers to `directory`. */
   addWorktree(directory: string, path: string, branch: string): Promise<string>
+  /** The same in a worktree that is there, of the same repository. */
+  insideWorktree(directory: string, path: string): Promise<string>
   /** Removes a worktree and its branch when nothing in it would be lost; false: it was kept. */
   removeWorktree(path: string, branch: string, baseSha: string | null): Promise<boolean>
 }

@@ -28,7 +28,7 @@ export function createRunReader(deps: {
   runDirectory: (taskId: string) => string
   /** What is known of a run at work in this process; undefined when it is not. */
   live: (taskId: string) => { lastActivityAt: string | null } | undefined
-  canResume: (agentId: string) => boolean
+  canResume: (row: RunRow) => boolean
   capacity: () => Capacity
   /** Ids of the Inbox entries that a run pushed since a moment, oldest first. */
   pushedBy(taskId: string, since: string): Promise<string[]>
@@ -41,7 +41,7 @@ export function createRunReader(deps: {
       known && !isTerminal(row.status)
         ? { ...known, lastSeq: await events.lastSeq(row.id), inboxIds: await pushedBy(row.id, row.createdAt) }
         : undefined
-    return await toRun(row, runDirectory(row.id), { live: now, canResume: canResume(row.agent) })
+    return await toRun(row, runDirectory(row.id), { live: now, canResume: canResume(row) })
   }
 
   async function find(taskId: string): Promise<RunRow> {

@@ -18,7 +18,7 @@ import { fingerprintOf, once, type Claim, type Claims } from '../store/claims.ts
 import type { Disk } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
-import { API_TRIGGER, checkResumable, newRow } from './admission.ts'
+import { API_TRIGGER, checkResumable, newRow, whyNotResumable } from './admission.ts'
 import type { EndRun } from './end.ts'
 import { createFamily } from './family.ts'
 import { createInside, type CleanerFor, type News } from './inside.ts'
@@ -74,7 +74,10 @@ export function createRuns(deps: RunsDeps): Runs & {
   const { runs, claims, workspaces, agents, events, dispatch, disk, clock, runDirectory } = deps
   const active = new Map<string, Active>()
   let stopping = false
-  const canResume = (agentId: string): boolean => agents.find(agentId)?.resume ?? false
+  const canResume = (row: RunRow): boolean => {
+    const agent = agents.find(row.agent)
+    return agent !== undefined && isTerminal(row.status) && whyNotResumable(row, agent) === undefined
+  }
   const live = (taskId: string) => active.get(taskId)?.control.live
   const { find, view, ...reading } = createRunReader({
     runs,
@@ -129,7 +132,8 @@ export function createRuns(deps: RunsDeps): Runs & {
       const workspace = await workspaces.get(wsId)
       const continued = body.resume === undefined ? undefined : await runs.get(body.resume)
       const agent = chooseAgent(agents, workspace, body, 'headless', continued?.agent)
-      if (body.resume !== undefined) checkResumable(continued, body.resume, wsId, agent)
+      if (body.resume !== undefined)
+        checkResumable(continued, { taskId: body.resume, wsId, agent, isolation: body.isolation })
       const ancestors = await family.ancestors(trigger)
       await deps.budgets.ready(wsId, workspace.budget)
       const id = claim?.recordId ?? newId('headless', clock)
@@ -153,7 +157,7 @@ export function createRuns(deps: RunsDeps): Runs & {
       try {
         const promptInRow = await keepText(disk, runDirectory(id), PROMPT_FILE, body.prompt)
         const acceptedAs = place ? 'running' : 'queued'
-        const row = newRow({ id, wsId, agent, body, promptInRow, acceptedAs, trigger, retryOf, clock })
+        const row = newRow({ id, wsId, agent, body, continued, promptInRow, acceptedAs, trigger, retryOf, clock })
         if (!(await once(claim, id, () => runs.insert(row)))) throw new Twin()
         const admitted = { row, prompt: body.prompt, conversationId: control.conversationId }
         void launch(admitted, control, place ?? later.promise).then(done.resolve, done.reject)
@@ -164,7 +168,7 @@ export function createRuns(deps: RunsDeps): Runs & {
           void done.promise.then(whenEnded, whenEnded)
         }
         return {
-          run: await toRun(row, runDirectory(id), { live: undefined, canResume: agent.resume }),
+          run: await toRun(row, runDirectory(id), { live: undefined, canResume: false }),
           replayed: false,
         }
       } catch (error) {

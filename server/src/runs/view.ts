@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isTerminal, type Run, type RunRow } from '../model.ts'
+import type { Run, RunRow } from '../model.ts'
 import { replaceFile, type Disk } from '../store/disk.ts'
 
 /** Characters of a prompt or reply kept in the row itself; a longer one lies in a file, so that rows stay small. */
@@ -21,7 +21,8 @@ export async function toRun(
   directory: string,
   options: { live: LiveState | undefined; canResume: boolean },
 ): Promise<Run> {
-  const { id, acceptedAs: _, conversationId, totals: _totals, untold: _untold, prompt, result, ...shared } = row
+  const { acceptedAs: _, conversationId: _id, totals: _totals, untold: _untold, worktreeOf: _worktree, ...kept } = row
+  const { id, prompt, result, ...shared } = kept
   const text = result.inFile ? await readText(join(directory, REPLY_FILE)) : result.text
   return {
     taskId: id,
@@ -29,7 +30,7 @@ export async function toRun(
     prompt: prompt ?? (await readText(join(directory, PROMPT_FILE))) ?? '',
     result: { text, truncated: result.truncated },
     ...options.live,
-    resumable: isTerminal(row.status) && conversationId !== null && options.canResume,
+    resumable: options.canResume,
   }
 }
 

@@ -79,7 +79,7 @@ export function createWorker(
       const cwd = await directoryOf(row)
       const given = await credentialsOf(workspace, agent)
       redactor = createRedactor(given.values)
-      const worktreePath = deps.worktreePath(row.id)
+      const worktreePath = deps.worktreePath(row.worktreeOf ?? row.id)
       changes = await beginChanges({ git, disk, runDirectory: directory, worktreePath }, row, cwd)
       const conversationId = row.resume ? ((await runs.get(row.resume))?.conversationId ?? null) : null
       if (conversationId !== null) before = await totalsBefore(runs, conversationId, row.id)

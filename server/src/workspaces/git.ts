@@ -25,6 +25,8 @@ export interface Git {
    * Files that a filter would fill in (such as large ones kept elsewhere) stay as they are stored. @throws GitError
    */
   addWorktree(directory: string, path: string, branch: string): Promise<string>
+  /** The same in a worktree that is there. @throws GitError when it is not, or is none of this repository */
+  insideWorktree(directory: string, path: string): Promise<string>
   /**
    * Removes a worktree and its branch when nothing would be lost: still on its branch and commit, no changed and no
    * untracked file, no repository within. False: it was kept.
@@ -80,6 +82,16 @@ export function createGit(deps: { environment: Record<string, string | undefined
       await mustGit(git, directory, [...off, 'worktree', 'add', '--quiet', '-b', branch, '--', path, headSha])
       const inside = join(path, repository.prefix)
       await mkdir(inside, { recursive: true }) // without a file in that commit it would be missing
+      return inside
+    },
+
+    async insideWorktree(directory, path) {
+      const repository = await findRepository(await realpath(directory))
+      const inside = join(path, repository?.prefix ?? '')
+      const real = await realpath(inside).catch(() => undefined)
+      const found = real === undefined ? undefined : await findRepository(real)
+      if (!found || found.gitDir === found.commonDir || found.commonDir !== repository?.commonDir)
+        throw new GitError('it is not there any more')
       return inside
     },
 
