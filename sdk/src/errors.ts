@@ -20,6 +20,7 @@ export type ErrorCode = Open<
   | 'grant_revoked'
   | 'idempotency_in_flight'
   | 'idempotency_mismatch'
+  | 'inbox_entry_removed'
   | 'internal_error'
   | 'invalid_token'
   | 'keys_in_use'

@@ -69,6 +69,7 @@ export const ERRORS = {
   idempotency_in_flight: kind(409, 'Request with this key in flight', true),
   session_ended: kind(410, 'Session ended'),
   grant_revoked: kind(410, 'Grant revoked'),
+  inbox_entry_removed: kind(410, 'Inbox entry removed'),
   log_retired: kind(410, 'Log retired'),
   document_damaged: kind(410, 'Document damaged'),
   payload_too_large: kind(413, 'Payload too large'),

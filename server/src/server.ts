@@ -19,6 +19,7 @@ import { createTurns } from './process/turns.ts'
 import { createLiveFiles } from './store/live-files.ts'
 import { createEnding } from './runs/end.ts'
 import { createProbe } from './runs/probe.ts'
+import { createPushed } from './runs/pushed.ts'
 import { recoverRuns } from './runs/recovery.ts'
 import { createRequests } from './requests/requests.ts'
 import { createRuns } from './runs/runs.ts'
@@ -94,7 +95,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       machines
     const { redactorFor, processTokens, directories } = machines
     const liveFiles = createLiveFiles<LiveRun>(disk, join(dataDir, 'live'))
-    const pushedBy = (taskId: string, since: string): Promise<string[]> => inbox.pushedBy({ taskId }, since)
+    const pushed = createPushed({
+      runs: store.runs,
+      inInbox: (taskId, since) => inbox.pushedBy({ taskId }, since),
+    })
     const inbox = createInbox({
       table: store.inbox,
       damaged: store.damagedInbox,
@@ -111,6 +115,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         const own = worktree && (await realpath(worktree).catch(() => undefined))
         return [...(own === undefined ? [] : [own]), await workspaces.directory(wsId)]
       },
+      keepPushed: pushed.keep,
       replayReply: (idempotency, sent) => runs.replay(idempotency, sent),
       continueRun: ({ wsId, resume, body, issueId, idempotency, sent }) =>
         runs.start({
@@ -124,7 +129,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const recovered = await recoverRuns({
       countingOf: (agentId) => agents.find(agentId)?.headless?.usage,
       redactorFor: ({ id }) => redactorFor({ taskId: id, sessionId: null }),
-      pushedBy,
+      pushedBy: pushed.by,
       runs: store.runs,
       events,
       processes,
@@ -199,7 +204,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       environment: environmentOf,
       mintToken: processTokens.mint,
       openCredentials: (names, agentId) => credentials.open(names, agentId),
-      pushedBy,
+      pushedBy: pushed.by,
       runDirectory: directories.run,
       budgets,
       onUnknownRecord: (agentId) => agents.noteUnknown(agentId),
@@ -218,7 +223,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       worker,
       endRun,
       runDirectory: directories.run,
-      pushedBy,
+      pushedBy: pushed.by,
       cleanerFor: redactorFor,
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
       onError: onTrouble,

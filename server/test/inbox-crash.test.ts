@@ -89,6 +89,9 @@ test('a run whose server died keeps what it reported, its key is dead, and its q
   })
   await eventually(() => readFile(join(where.work, 'asked')).catch(() => false as const))
   const token = await readFile(join(where.work, 'token'), 'utf8')
+  // Removed by people, and reported all the same.
+  const [entry] = (await first.as<{ entries: InboxEntry[] }>('GET', '/api/inbox')).body.entries
+  await first.as('DELETE', `/api/inbox/${entry?.id}`)
   await first.end('SIGKILL')
 
   const second = await begin(where)

@@ -231,6 +231,23 @@ describe('a key', () => {
     expect((await list(on)).body.entries).toHaveLength(2)
   })
 
+  test('makes no entry again that was removed, also after a restart', async () => {
+    await using data = await temporaryDirectory()
+    let on = await startTestServer({ dataDir: data.path })
+    const { body } = await push(on, { body: 'x', key: 'k' })
+    await on.call('DELETE', `/api/inbox/${body.id}`, undefined, { token: true })
+    for (const restart of [false, true]) {
+      if (restart) {
+        await on.stop()
+        on = await startTestServer({ dataDir: data.path })
+      }
+      expect(codeOf(await push(on, { body: 'x', key: 'k' }))).toEqual([410, 'inbox_entry_removed'])
+      expect((await list(on)).body.entries).toEqual([])
+    }
+    expect((await push(on, { body: 'x', key: 'another' })).status).toBe(201)
+    await on.stop()
+  })
+
   test('of many at once keeps one entry, and 40 pushes without one keep 40', async () => {
     await using on = await startTestServer()
     const same = await Promise.all(Array.from({ length: 20 }, () => push(on, { body: 'x', key: 'k' })))

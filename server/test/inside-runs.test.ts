@@ -332,6 +332,20 @@ describe('the outcome', () => {
     expect(codeOf(late)).toEqual([409, 'run_ended'])
   })
 
+  test('is reported also when people removed the entry before the run ended', async () => {
+    await using on = await server()
+    const wsId = await on.workspace()
+    const run = await working(on, wsId)
+    const ids = []
+    for (const title of ['one', 'two', 'three'])
+      ids.push((await run.call<InboxEntry>('POST', '/api/inbox', { title })).body.id)
+    await Promise.all(ids.slice(0, 2).map((id) => on.call('DELETE', `/api/inbox/${id}`, undefined, { token: true })))
+    expect((await entriesOf(on)).map(({ id }) => id)).toEqual(ids.slice(2))
+    expect((await show(on, run.taskId)).inboxIds).toEqual(ids)
+    await on.call('DELETE', `/api/inbox/${ids[2]}`, undefined, { token: true })
+    expect(await run.end()).toMatchObject({ outcome: 'reported', inboxIds: ids })
+  })
+
   test('forty pushes at once are forty entries of one run', async () => {
     await using on = await server()
     const run = await working(on, await on.workspace())

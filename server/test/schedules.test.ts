@@ -635,25 +635,30 @@ describe('a fire that cannot start yet', () => {
   })
 })
 
-test('people are told once of a fire that is refused, also after a restart and with another title', async () => {
-  await using at = await stage()
-  await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick'] }, { token: true })
-  const keys = 'agent: demo\nwhen: { kind: at, at: 2026-11-20T10:00:00Z }'
-  await at.write('tick', keys, '/files')
-  await at.look()
-  at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
-  await eventually(async () => (await at.schedule('tick')).health === 'waiting')
-  await at.restart()
-  const renamed = (await readFile(at.file('tick'), 'utf8')).replace('Issue tick', 'Another')
-  await writeFile(at.file('tick'), renamed)
-  await at.look()
-  // Tried again, and refused again.
-  await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick', 'claude'] }, { token: true })
-  at.clock.pass(60 * SECOND)
-  await eventually(async () => (await at.schedule('tick')).waiting?.detail.includes('claude'))
-  expect(await at.entries()).toHaveLength(1)
-  expect(at.server.logged.filter((line) => line.includes('could not be fired'))).toEqual([])
-})
+test.each(['with another title', 'with what they were told removed'])(
+  'people are told once of a fire that is refused, also after a restart and %s',
+  async (how) => {
+    await using at = await stage()
+    await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick'] }, { token: true })
+    await at.write('tick', 'agent: demo\nwhen: { kind: at, at: 2026-11-20T10:00:00Z }', '/files')
+    await at.look()
+    at.clock.passTo(Date.parse('2026-11-20T10:00:00Z'))
+    await eventually(async () => (await at.schedule('tick')).health === 'waiting')
+    const told = await at.entries()
+    expect(told).toHaveLength(1)
+    if (how === 'with another title') {
+      await writeFile(at.file('tick'), (await readFile(at.file('tick'), 'utf8')).replace('Issue tick', 'Another'))
+    } else await at.server.call('DELETE', `/api/inbox/${told.pop()?.id}`, undefined, { token: true })
+    await at.restart()
+    await at.look()
+    // Tried again, and refused again.
+    await at.server.call('PATCH', `/api/workspaces/${at.wsId}`, { agents: ['quick', 'claude'] }, { token: true })
+    at.clock.pass(60 * SECOND)
+    await eventually(async () => (await at.schedule('tick')).waiting?.detail.includes('claude'))
+    expect(await at.entries()).toEqual(told)
+    expect(at.server.logged.filter((line) => line.includes('could not be fired'))).toEqual([])
+  },
+)
 
 test('what people could not be told of a fire that was refused, they are told once the disk takes it', async () => {
   const faulty = faultyDisk()

@@ -3032,6 +3032,10 @@ export type InboxPushErrors = {
      */
     409: Problem;
     /**
+     * `inbox_entry_removed`: Inbox entry removed.
+     */
+    410: Problem;
+    /**
      * `payload_too_large`: Payload too large.
      */
     413: Problem;

@@ -156,6 +156,10 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     detail: 'the grant that this key minted was revoked',
     advice: 'Mint again, with another key.',
   },
+  inbox_entry_removed: {
+    detail: `\`inb_01K00000000000000000000001\`, which this key made, was removed`,
+    advice: 'People have dealt with it. Push with another key if there is something new to say.',
+  },
   log_retired: { detail: 'the log was removed after 90 days', advice: 'The run itself stays readable.' },
   payload_too_large: {
     detail: `the body announces 2000000 bytes; the limit is ${LIMITS.bodyBytes}`,

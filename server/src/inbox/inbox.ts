@@ -43,6 +43,8 @@ export interface InboxDeps<Reply> {
   roots(origin: InboxOrigin): Promise<string[]>
   /** Takes out what whoever pushes was given in secret. */
   cleanerFor(origin: InboxOrigin): Promise<Cleaner>
+  /** An entry of this run is about to be removed. */
+  keepPushed(taskId: string, id: string): Promise<void>
   /** What an earlier reply with this key was answered; undefined: there was none. */
   replayReply(idempotency: IdempotencyScope, sent: unknown): Promise<Reply | undefined>
   /** Starts a run that continues the conversation of the run `resume`. @param reply `sent` as for `replayReply` */
@@ -124,6 +126,11 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
   ): Promise<{ entry: InboxEntry; replayed: boolean }> {
     const known = claim?.recordId === undefined ? undefined : await table.get(claim.recordId)
     if (known) return { entry: await view({ ...known, readAt: null }), replayed: true }
+    if (claim?.isRetired) {
+      throw new DomainError('inbox_entry_removed', `${claim.recordId}, which this key made, was removed`, {
+        hint: 'push with another key if there is something new to say',
+      })
+    }
     const id = claim?.recordId ?? newId('inb', clock)
     const row = await store(id, input, origin)
     let isMine: boolean
@@ -215,6 +222,9 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
     },
     async remove(id) {
       const row = await table.get(id)
+      // First what outlives it: it was pushed, and is not to be pushed again.
+      if (row?.taskId) await deps.keepPushed(row.taskId, id)
+      await claims.retire(id)
       if (!(await table.remove(id))) await find(id) // says that there is none
       const at = damaged.findIndex((each) => each.id === id)
       if (at !== -1) damaged.splice(at, 1)

@@ -35,7 +35,7 @@ export interface Inbox<Reply = unknown> {
    * @param origin who pushes, as the server knows it
    * @param idempotency the header's key; the entry's own `key` wins over it
    * @throws DomainError `document_not_usable`, `idempotency_in_flight`, `idempotency_mismatch`, `too_many_keys`,
-   * `workspace_not_found`, `storage_unavailable`
+   * `inbox_entry_removed` (by people, since it was pushed with this key), `workspace_not_found`, `storage_unavailable`
    */
   push(
     input: PushInbox,

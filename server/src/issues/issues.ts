@@ -1,5 +1,5 @@
 import { isoTime, type Clock } from '../clock.ts'
-import { DomainError } from '../errors.ts'
+import { DomainError, type ErrorCode } from '../errors.ts'
 import type { IdempotencyScope } from '../model.ts'
 import type { FireRow, Issue, IssueComment, IssueSummary, When } from '../model/issues.ts'
 import type { Runs } from '../runs/types.ts'
@@ -21,6 +21,8 @@ import type { FireNote, IssueRef, Issues } from './types.ts'
 const ATTEMPTS = 5
 /** Milliseconds that stopping waits for what is being decided. */
 const STOP_WAIT_MS = 2_000
+/** People were told before a restart: in the words of then, or they have removed it. */
+const TOLD: ReadonlySet<ErrorCode> = new Set(['idempotency_mismatch', 'inbox_entry_removed'])
 /** Numbers tried behind a name that is taken. */
 const MAX_NAMES = 100
 
@@ -88,8 +90,7 @@ export function createIssues(deps: IssuesDeps): Issues & {
         key: `issue:${wsId}/${issueId}@${dueAt}:${taskId ?? reason}`,
       })
     } catch (error) {
-      // Told before a restart, in the words of then.
-      if (!(error instanceof DomainError) || error.code !== 'idempotency_mismatch') throw error
+      if (!(error instanceof DomainError && TOLD.has(error.code))) throw error
     }
   }
 

@@ -25,6 +25,8 @@ export interface Claims {
    * @throws DomainError `idempotency_mismatch` (known with another body), `idempotency_in_flight`, `too_many_keys`
    */
   begin(scope: string[], fingerprint: string, group?: KeyGroup): Claim
+  /** What this record was is gone on purpose: its keys make it no second time. On disk when it resolves. */
+  retire(recordId: string): Promise<void>
   /** Keys remembered now. */
   readonly size: number
   close(): Promise<void>
@@ -41,6 +43,8 @@ export const SERVER_KEYS: KeyGroup = { id: 'server', limit: Infinity }
 export interface Claim {
   /** Id of the record that an earlier request with this key made (or was about to make, when the server died). */
   readonly recordId: string | undefined
+  /** True when that record was removed on purpose. */
+  readonly isRetired: boolean
   /** Remembers the key with the record's id; on disk when it resolves. @throws DomainError `storage_unavailable` */
   commit(recordId: string): Promise<void>
   /** Forgets the key that this claim has remembered: its record was not made. A key that was known before stays. */
@@ -71,6 +75,8 @@ interface Known {
   createdAt: number
   /** Id of the group it counts in. */
   group?: string
+  /** True once the record was removed on purpose. */
+  isRetired?: boolean
   /** True on the line that takes it back. */
   isWithdrawn?: boolean
 }
@@ -194,6 +200,7 @@ export async function openClaims(options: {
       }
       return {
         recordId: claim?.recordId,
+        isRetired: claim?.isRetired ?? false,
         async commit(recordId) {
           const made: Known = { id, fingerprint, recordId, createdAt: clock.now(), ...(group && { group: group.id }) }
           await journal.append(encodeLine(made), () => {
@@ -222,6 +229,13 @@ export async function openClaims(options: {
           held.delete(id)
           if (!isKept) count(group?.id, -1)
         },
+      }
+    },
+    async retire(recordId) {
+      const claims = [...known.values()].filter((claim) => claim.recordId === recordId)
+      for (const { madeAt, ...claim } of claims) {
+        const retired: Known = { ...claim, isRetired: true }
+        await journal.append(encodeLine(retired), () => known.set(claim.id, { ...retired, madeAt }))
       }
     },
     get size() {

@@ -104,6 +104,7 @@ export const inboxProcedures = router({
             'idempotency_key_invalid',
             'idempotency_in_flight',
             'idempotency_mismatch',
+            'inbox_entry_removed',
             'too_many_keys',
             'storage_unavailable',
             'draining',
