@@ -141,9 +141,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       worktreePath: directories.worktree,
     })
     const liveSessions = createLiveFiles<LiveSession>(disk, join(dataDir, 'live-sessions'))
+    const requests = createRequests({ requests: store.requests, clock })
+    await requests.recover()
     const resumed = await recoverSessions({
       sessions: store.sessions,
+      deliveries: store.deliveries,
+      requests: store.requests,
       events,
+      clock,
       processes,
       liveFiles: liveSessions,
       onError: onTrouble,
@@ -231,8 +236,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     // The entries are what counts: without its log the Inbox is read and written as before.
     await inbox.mend().catch((error: unknown) => onTrouble('the log of the Inbox cannot be read; move it away', error))
 
-    const requests = createRequests({ requests: store.requests, clock })
-    await requests.recover()
     const sessions = createSessions({
       sessions: store.sessions,
       deliveries: store.deliveries,

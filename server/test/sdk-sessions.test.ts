@@ -136,6 +136,24 @@ describe('sessions', () => {
     await expect(postern.sessions.send(id, { message: 'left', delivery: 'steer' })).rejects.toThrow(ConflictError)
   })
 
+  test('answer who asked when the server dies in the turn', async () => {
+    await using home = await temporaryDirectory()
+    const first = await serve({ dataDir: home.path })
+    const { port } = new URL(first.url)
+    const postern = await Postern.connect({ home: home.path })
+    const { id: wsId } = await postern.workspaces.create({ tag: 'survivor', agents: ['demo'] })
+    const { id } = await postern.sessions.create({ wsId })
+    const asked = postern.sessions.ask(id, '/sleep 60')
+    await eventually(async () => (await postern.sessions.deliveries(id).toArray())[0]?.status === 'confirmed')
+    await first.end('SIGKILL')
+    const second = await serve({ dataDir: home.path, args: ['--port', port] })
+    expect(await asked).toMatchObject({
+      status: 'failed',
+      error: { message: expect.stringMatching('server died') as string },
+    })
+    await second.end('SIGTERM')
+  })
+
   test('go on being followed when the server stops and comes back', async () => {
     await using home = await temporaryDirectory()
     const first = await serve({ dataDir: home.path })

@@ -75,6 +75,15 @@ test('I9: what was delivered and not confirmed is handed over once more, marked;
   server = await startKillable(directory.path)
   await confirmed(server, id, next.deliveryId)
   expect(await atHand()).toMatchObject({ status: 'uncertain', possibleDuplicate: true })
+  const told = (await events(server, id)).filter(({ deliveryId }) => deliveryId === cut.deliveryId)
+  expect(told.map(({ type, status, possibleDuplicate }) => [type, status ?? possibleDuplicate])).toEqual([
+    ['input.accepted', undefined],
+    ['input.delivered', false],
+    ['turn.ended', 'failed'],
+    ['input.delivered', true],
+    ['input.uncertain', undefined],
+    ['turn.ended', 'failed'],
+  ])
   await server.process.end('SIGTERM')
 })
 

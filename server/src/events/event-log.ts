@@ -107,6 +107,16 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
     return await readFile(path(log), after, limit, offset)
   }
 
+  async function* past(log: string, after: number): AsyncGenerator<Event> {
+    for (let offset = 0; ;) {
+      const page = await readFrom(log, after, PAGE, offset)
+      if (page.events.length === 0) return
+      yield* page.events
+      offset = page.offset
+      after = page.events.at(-1)?.seq ?? after
+    }
+  }
+
   async function hurry(log: string): Promise<void> {
     const open = await opened(log)
     if (!open) return
@@ -140,6 +150,7 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
     async read(log, after, limit) {
       return (await readFrom(log, after, limit, 0)).events
     },
+    past,
     async *follow(log, after, signal) {
       let cursor = after
       let offset = 0
@@ -165,12 +176,8 @@ export function createEventLog(deps: { disk: Disk; clock: Clock; path: (log: str
       const known = await opened(log)
       if (known) return known.lastSeq
       let seq = 0
-      for (let offset = 0; ;) {
-        const page = await readFile(path(log), seq, PAGE, offset)
-        if (page.events.length === 0) return seq
-        seq = page.events.at(-1)?.seq ?? seq
-        offset = page.offset
-      }
+      for await (const event of past(log, 0)) ({ seq } = event)
+      return seq
     },
     hurry,
     close,

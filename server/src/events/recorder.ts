@@ -18,8 +18,8 @@ const RETRY_MS = 500
 export interface Recorder {
   /** Queues events. The promise resolves when the program may be read further. */
   add(events: NewEvent[]): Promise<void>
-  /** Resolves when everything added is on disk, or gives up when the signal aborts. */
-  settle(signal: AbortSignal): Promise<void>
+  /** Resolves with true when everything added is on disk or was dropped; with false when the signal aborts before. */
+  settle(signal: AbortSignal): Promise<boolean>
 }
 
 export function createRecorder(deps: { events: EventLog; clock: Clock; log: string; signal: AbortSignal }): Recorder {
@@ -69,6 +69,7 @@ export function createRecorder(deps: { events: EventLog; clock: Clock; log: stri
         void events.hurry(log)
         await Promise.race([pumped, aborted])
       }
+      return waiting.length === 0 && !draining
     },
   }
 }

@@ -10,6 +10,8 @@ export interface EventLog {
   append(log: string, events: NewEvent[]): Promise<number>
   /** Events with a seq above `after`, at most `limit`. @throws DomainError `log_retired` when the log was removed */
   read(log: string, after: number, limit: number): Promise<Event[]>
+  /** What is on disk above `after`, and then ends. @throws as `read` */
+  past(log: string, after: number): AsyncIterable<Event>
   /** Past, then live; ends after the terminal event only, or when the signal aborts. @throws as `read` */
   follow(log: string, after: number, signal: AbortSignal): AsyncIterable<Event>
   /** Seq of the newest event on disk; 0 for a new log. */

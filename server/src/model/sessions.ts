@@ -89,11 +89,14 @@ export const Session = z
   .meta({ id: 'Session', description: 'A live agent process that accepts input again and again.' })
 export type Session = z.infer<typeof Session>
 
+/** What a row has of it. */
+const Shown = Session.omit({ steerable: true, waiting: true, state: true })
+
 /**
  * What the store keeps of a session: the launch, which is used again on resume, and how it stands without a process
  * (`suspended` or `ended`; the live states are known to the process that lives them, and die with it).
  */
-export const SessionRow = Session.omit({ steerable: true, waiting: true, state: true }).extend({
+export const SessionRow = Shown.extend({
   state: z.enum(['suspended', 'ended']),
   /** The directory it works in, as registered when it was opened. */
   cwd: z.string(),
@@ -105,8 +108,24 @@ export const SessionRow = Session.omit({ steerable: true, waiting: true, state: 
   conversationSince: z.iso.datetime().optional(),
   /** What its turns used on the last day that it had one. */
   spent: DaySpent.optional(),
+  /** True while it has ended and its log does not say so yet. */
+  isEnding: z.boolean().optional(),
 })
 export type SessionRow = z.infer<typeof SessionRow>
+
+/** What callers see of a row. */
+export const shownOf = (row: SessionRow): z.infer<typeof Shown> => Shown.parse(row)
+
+/** The sum of what two turns used. */
+export const addUsage = (a: Usage, b: Usage): Usage => ({
+  inputTokens: a.inputTokens + b.inputTokens,
+  outputTokens: a.outputTokens + b.outputTokens,
+  costUsd: a.costUsd === null && b.costUsd === null ? null : (a.costUsd ?? 0) + (b.costUsd ?? 0),
+  source: a.source === 'agent_reported' || b.source === 'agent_reported' ? 'agent_reported' : 'none',
+})
+
+/** Nobody has reported anything. */
+export const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
 
 /** Body of `POST /api/sessions`. */
 export const CreateSession = z

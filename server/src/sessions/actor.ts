@@ -7,7 +7,15 @@ import type { Budgets } from '../budgets/types.ts'
 import { addToDay, dayOf, spentOf } from '../model/budget.ts'
 import type { EventLog } from '../events/types.ts'
 import type { NewEvent, Usage } from '../model.ts'
-import type { DeliveryRow, PermissionRequest, Session, SessionRow, SessionState } from '../model/sessions.ts'
+import {
+  addUsage,
+  shownOf,
+  type DeliveryRow,
+  type PermissionRequest,
+  type Session,
+  type SessionRow,
+  type SessionState,
+} from '../model/sessions.ts'
 import { DamagedStateError } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
 import { NotLive, startLive, type Live, type LiveDeps } from './live.ts'
@@ -101,15 +109,17 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     isLogOpen = true
     return recorder.add([event])
   }
-  async function logged(): Promise<void> {
+  /** True when all that was logged is on disk, or will never be. */
+  async function logged(): Promise<boolean> {
     const late = new AbortController()
-    const over = new AbortController()
-    void clock.sleep(LOG_WAIT_MS, over.signal).then(
+    const waited = new AbortController()
+    void clock.sleep(LOG_WAIT_MS, waited.signal).then(
       () => late.abort(),
       () => undefined,
     )
-    await recorder.settle(AbortSignal.any([giveUp.signal, late.signal]))
-    over.abort()
+    const isDone = await recorder.settle(AbortSignal.any([giveUp.signal, late.signal]))
+    waited.abort()
+    return isDone
   }
   /** Of the newest event on disk; of a log that cannot be read, as far as its row knows. */
   async function lastSeq(): Promise<number> {
@@ -171,7 +181,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   function counted(usage: Usage): Pick<SessionRow, 'usage' | 'spent'> {
     const spent = spentOf(usage)
     deps.budgets.spend(row.wsId, spent)
-    return { usage: add(row.usage, usage), spent: addToDay(row.spent, spent, dayOf(clock.now())) }
+    return { usage: addUsage(row.usage, usage), spent: addToDay(row.spent, spent, dayOf(clock.now())) }
   }
 
   function rest(): void {
@@ -291,7 +301,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     if (event.type === 'log' && event['code'] === 'unknown_record') deps.agents.noteUnknown(row.agent)
     const { atWork } = mailbox
     if (event.type === 'usage' && atWork)
-      atWork.usage = add(atWork.usage, { ...(event as unknown as Usage), source: 'agent_reported' })
+      atWork.usage = addUsage(atWork.usage, { ...(event as unknown as Usage), source: 'agent_reported' })
     await log(event)
   }
 
@@ -378,7 +388,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   async function finish(why: Why): Promise<void> {
     const endedAt = isoTime(clock.now())
-    await sessions.update(id, { state: 'ended', ...why, endedAt })
+    await sessions.update(id, { state: 'ended', ...why, endedAt, isEnding: true })
     row = { ...row, state: 'ended', ...why, endedAt }
     over.abort()
     await mailbox.failAll('session_ended')
@@ -390,10 +400,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       waited.abort()
       await mailbox.failAll('session_ended') // what was cut off
     }
-    await logged()
-    await save({ lastSeq: (await lastSeq()) + 1 }).catch(() => undefined)
     become('ended', why)
-    await logged()
+    const isEnding = !(await logged())
+    await save({ lastSeq: await lastSeq(), isEnding }).catch(() => undefined)
     await closeLog()
     deps.onEnded(id)
   }
@@ -409,10 +418,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       return mailbox.size
     },
     async view() {
-      const { cwd: _, credentials: __, spent: ___, launch: ____, conversationSince: _____, ...shown } = row
       const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
       return {
-        ...shown,
+        ...shownOf(row),
         state: ending && row.state === 'ended' ? 'ended' : state,
         steerable,
         waiting: mailbox.size,
@@ -435,14 +443,5 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       await recorder.settle(AbortSignal.timeout(1_000))
       giveUp.abort()
     },
-  }
-}
-
-function add(a: Usage, b: Usage): Usage {
-  return {
-    inputTokens: a.inputTokens + b.inputTokens,
-    outputTokens: a.outputTokens + b.outputTokens,
-    costUsd: a.costUsd === null && b.costUsd === null ? null : (a.costUsd ?? 0) + (b.costUsd ?? 0),
-    source: a.source === 'agent_reported' || b.source === 'agent_reported' ? 'agent_reported' : 'none',
   }
 }

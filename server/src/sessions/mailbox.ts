@@ -1,7 +1,7 @@
 import type { AgentConnection, TurnEnd } from '../agents/live.ts'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import type { NewEvent, Usage } from '../model.ts'
-import type { DeliveryRow, InputMode } from '../model/sessions.ts'
+import { NO_USAGE, type DeliveryRow, type InputMode } from '../model/sessions.ts'
 import { once, type Claim } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import { handOver, isFramed, type HandOver } from './hand-over.ts'
@@ -11,7 +11,7 @@ import { cannotSteer, revoked, twin } from './why.ts'
 /** Milliseconds before a record that could not be written is tried again. */
 const RETRY_MS = 500
 /** Hand-overs of one message: the second, after one that was cut off, is marked; there is no third. */
-const MAX_ATTEMPTS = 2
+export const MAX_ATTEMPTS = 2
 
 /** A message that passed every check but those of the session. */
 export interface NewMessage {
@@ -217,7 +217,8 @@ export function createMailbox(
     if (next.grantId !== null && !deps.mayHandOver(next.grantId)) return await fail(next, 'grant_revoked')
     receiver.begin()
     const attempts = next.attempts + 1
-    const patch = { status: 'injecting' as const, attempts, possibleDuplicate: attempts > 1 }
+    // When it was delivered, is said of this hand-over alone.
+    const patch = { status: 'injecting' as const, attempts, possibleDuplicate: attempts > 1, deliveredAt: null }
     try {
       const injecting = await deliveries.update(next.id, patch, { status: next.status })
       line.remove(next.id)
@@ -239,9 +240,8 @@ export function createMailbox(
       return back
     }
     const made = handOver({ deliveries, clock, log, giveUp }, connection, injecting, isAwaited)
-    const usage: Usage = { inputTokens: 0, outputTokens: 0, costUsd: null, source: 'none' }
     const over = Promise.withResolvers<void>()
-    const mine: AtWork = Object.assign(made, { deliveryId: injecting.id, usage, over: over.promise })
+    const mine: AtWork = Object.assign(made, { deliveryId: injecting.id, usage: NO_USAGE, over: over.promise })
     atWork = mine
     made.turn.ended.then(
       (end) => void turnEnded(mine, end).then(over.resolve),

@@ -11,6 +11,7 @@ import {
   type Delivery,
   type DeliveryRow,
   type Receipt,
+  shownOf,
   type Session,
   type SessionRow,
 } from '../model/sessions.ts'
@@ -24,8 +25,6 @@ import { gone } from './why.ts'
 
 /** Milliseconds that stopping the server waits for its sessions. */
 const STOP_WAIT_MS = 6_500
-/** Events read at once from the log of an ended session. */
-const PAGE = 500
 
 export interface SessionsDeps extends Omit<ActorDeps, 'places'> {
   claims: Claims
@@ -71,8 +70,7 @@ export function createSessions(deps: SessionsDeps): Sessions & {
   async function view(row: SessionRow): Promise<Session> {
     const actor = actors.get(row.id)
     if (actor) return await actor.view()
-    const { cwd: _, credentials: __, spent: ___, launch: ____, conversationSince: _____, ...shown } = row
-    return { ...shown, steerable: false, waiting: 0 }
+    return { ...shownOf(row), state: row.state, steerable: false, waiting: 0 }
   }
   async function find(id: string): Promise<SessionRow> {
     const row = actors.get(id)?.row ?? (await sessions.get(id))
@@ -183,23 +181,8 @@ export function createSessions(deps: SessionsDeps): Sessions & {
 
   async function load(): Promise<void> {
     const waiting = Map.groupBy(await deliveries.list({ where: { endedAt: null } }), (row) => row.sessionId)
-    const rows = await sessions.list({ where: { state: 'suspended' } })
-    for (const row of rows) {
-      const left: DeliveryRow[] = []
-      for (const delivery of waiting.get(row.id) ?? []) {
-        if (delivery.attempts >= 2) await endDelivery(delivery, 'uncertain', null)
-        else left.push(delivery)
-      }
-      actors.set(row.id, createActor(actorDeps, row, left))
-    }
-    for (const [sessionId, left] of waiting) {
-      if (actors.has(sessionId)) continue
-      const reason = (await sessions.get(sessionId)) ? 'session_ended' : 'session_gone'
-      for (const delivery of left) await endDelivery(delivery, 'failed', reason)
-    }
-  }
-  async function endDelivery(row: DeliveryRow, status: 'uncertain' | 'failed', reason: string | null): Promise<void> {
-    await deliveries.update(row.id, { status, reason, endedAt: isoTime(clock.now()) })
+    for (const row of await sessions.list({ where: { state: 'suspended' } }))
+      actors.set(row.id, createActor(actorDeps, row, waiting.get(row.id) ?? []))
   }
 
   async function assertLog(row: SessionRow): Promise<void> {
@@ -308,11 +291,9 @@ export function createSessions(deps: SessionsDeps): Sessions & {
         yield* events.follow(id, after, signal)
         return
       }
-      for (let cursor = after; !signal.aborted;) {
-        const page = await events.read(id, cursor, PAGE)
-        if (page.length === 0) return
-        yield* page
-        cursor = page.at(-1)?.seq ?? cursor
+      for await (const event of events.past(id, after)) {
+        if (signal.aborted) return
+        yield event
       }
     },
     counts: () => ({

@@ -106,8 +106,8 @@ export async function openStore(options: {
       schema: SessionRow,
       directory: join(directory, 'sessions'),
       indexed: ['wsId', 'agent', 'state'],
-      endedAt: (session) => session.endedAt,
-      mayBeArchived: ({ state }) => state !== 'suspended',
+      endedAt: (session) => (session.isEnding === true ? null : session.endedAt),
+      mayBeArchived: ({ state, isEnding }) => isEnding !== true && state !== 'suspended',
     }),
     deliveries: archived({
       hot: tables.table('deliveries', DeliveryRow),
