@@ -276,6 +276,22 @@ test('at the limit of live sessions opening one is refused, and a resume waits f
   await eventually(async () => (await replies(server, first.id)).length === 2)
 })
 
+test('a session that is ended while it waits for a place waits no more, and its end is its last event', async () => {
+  await using server = await startTestServer({ config: { maxSessions: 1 } })
+  const wsId = await server.workspace()
+  const first = await open(server, { wsId })
+  await inState(server, first.id, 'idle')
+  for (const pid of processesOf(first.id)) process.kill(pid, 'SIGKILL')
+  await inState(server, first.id, 'suspended')
+  const second = await open(server, { wsId })
+  expect((await send(server, first.id, 'when there is room')).status).toBe(202)
+  for (const { id } of [first, second]) await server.call('POST', `/api/sessions/${id}/end`, undefined, { token: true })
+  const third = await open(server, { wsId })
+  await inState(server, third.id, 'idle')
+  const log = await events(server, first.id)
+  expect(log.findIndex(({ state }) => state === 'ended')).toBe(log.length - 1)
+})
+
 test('one key opens one session and sends one message, also after a restart', async () => {
   await using directory = await temporaryDirectory()
   const headers = { 'idempotency-key': 'once' }

@@ -212,6 +212,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   /** Has a place, and gives it back when the process is gone. */
   async function start(): Promise<void> {
+    if (ending) return deps.places.free(id)
     isWaiting = true
     become('starting')
     try {
@@ -391,6 +392,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     await sessions.update(id, { state: 'ended', ...why, endedAt, isEnding: true })
     row = { ...row, state: 'ended', ...why, endedAt }
     over.abort()
+    if (isWaiting && state === 'suspended') deps.places.free(id)
     await mailbox.failAll('session_ended')
     await launching
     if (live) {
