@@ -81,18 +81,26 @@ describe('the documents', () => {
     )
   })
 
-  test('of the command line name commands and flags that exist', async () => {
+  test('of the command line name commands and flags that exist, and leave none out', async () => {
     const rows = [...read(join(root, 'README.md')).matchAll(/^\| (`postern .*) \| (.*) \| .* \|$/gm)]
     expect(rows.length).toBeGreaterThan(5)
     for (const [, command = '', flags = ''] of rows) {
       const words = /^`postern ((?:[a-z]+ ?)+)/.exec(command)?.[1]?.trim().split(' ') ?? []
+      // A group stands for its `ls`.
+      if (['runs', 'inbox', 'requests'].includes(words.join(' '))) words.push('ls')
       const { stdout } = await execa(process.execPath, [join(root, 'server/bin/postern.mjs'), ...words, '--help'])
       // For a word it does not know it would explain the command before it.
       expect(stdout).toMatch(new RegExp(`^Usage: postern ${words.join('(\\|ws)? ')}(\\|ws)? `, 'm'))
-      for (const flag of flags.match(/(?<![\w-])--?[a-z][a-z-]*/g) ?? []) {
-        if (['runs', 'inbox'].includes(words[0] ?? '') && words.length === 1) continue // those of its `ls`, which it stands for
-        expect(stdout, `${command} ${flag}`).toMatch(new RegExp(`^ +(-\\w, )?${flag}[ ,]`, 'm'))
-      }
+      const named: string[] = flags.match(/(?<![\w-])--?[a-z][a-z-]*/g) ?? []
+      const own = stdout.split('\nGlobal options:')[0] ?? ''
+      const there = [...own.matchAll(/^ +(?:(-\w), )?(--[a-z-]+)/gm)].filter(([, , long]) => long !== '--help')
+      for (const flag of named)
+        expect(
+          there.some(([, short, long]) => flag === short || flag === long),
+          `${command} ${flag}`,
+        ).toBe(true)
+      for (const [, short = '', long = ''] of there)
+        expect(named.includes(long) || named.includes(short), `${command} lacks ${long}`).toBe(true)
     }
   })
 
@@ -114,6 +122,9 @@ describe('the documents', () => {
       const printed = steady(stdout).some((each) => (cut === undefined ? each === line : each.startsWith(cut)))
       expect(printed, `${line}\nis not in\n${stdout}`).toBe(true)
     }
+    expect(stdout.split('\n').findIndex((line) => line.includes('tour passed'))).toBe(
+      shown.trimEnd().split('\n').length - 1,
+    )
   })
 
   test('list every reason for which a run does not succeed', () => {
