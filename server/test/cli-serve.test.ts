@@ -258,6 +258,13 @@ describe('postern doctor', () => {
     expect(ran.stdout).toMatch(/✗ configuration .*maxRunz/)
   })
 
+  test('names the file of a token that cannot be read, not a server that it never asked', async () => {
+    await using home = await temporaryDirectory()
+    const ran = await cli(['doctor', '--token-file', '/nowhere'], { home: home.path })
+    expect(ran.stdout).toMatch(/^✗ server +--token-file \/nowhere: ENOENT/m)
+    expect(ran.stdout).not.toContain('undefined')
+  })
+
   test('tells of each agent that is there its version and whether it is logged in, and how to', async () => {
     await using home = await temporaryDirectory()
     await chmod(home.path, 0o700)

@@ -22,7 +22,7 @@ export interface Context {
   dataFlag: { data?: string }
   /** The client of the server that options, environment or the data directory name. @throws ConnectionError */
   connect(): Promise<Postern>
-  /** The address of the server, once connected. */
+  /** The address of the server: the one that was named, and in any case once it is connected. */
   readonly url: string | undefined
   /** How a hint names this program: `npx postern` in a checkout. */
   me: string
@@ -41,6 +41,8 @@ export function createContext(options: GlobalOptions): Context {
       return url
     },
     async connect() {
+      // Known before it answers, for one that answers and refuses.
+      url ??= options.server ?? (process.env['POSTERN_URL'] || undefined)
       client ??= open(options, screen)
       const postern = await client
       url = postern.url
@@ -65,7 +67,7 @@ async function tokenFrom(path: string): Promise<string> {
   try {
     return (await readFile(path, 'utf8')).trim()
   } catch (error) {
-    throw new CliExit(EXIT.usage, `--token-file ${path}: ${(error as Error).message}`)
+    throw new CliExit(EXIT.usage, `--token-file ${path}: ${(error as Error).message}`, 'name a file that holds a token')
   }
 }
 

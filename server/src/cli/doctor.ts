@@ -5,8 +5,9 @@ import { delimiter, join } from 'node:path'
 import type { Agent } from '@postern/sdk'
 import { DEFAULT_PORT, dataDirectory, loadConfig, whyNoDirectory } from '../config.ts'
 import type { Context } from './context.ts'
-import { EXIT } from './exit.ts'
+import { CliExit, EXIT } from './exit.ts'
 import { inert } from './text.ts'
+import { nodeRange, satisfies } from './version.ts'
 
 interface Finding {
   check: string
@@ -53,9 +54,8 @@ const finding = (check: string, ok: boolean, detail: string, fix: string): Findi
 })
 
 function node(): Finding {
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-  const ok = (major === 22 && minor >= 23) || (major === 24 && minor >= 18) || major >= 26
-  return finding('Node', ok, process.version, 'use Node 24.18.1 or later: earlier ones silently drop request headers')
+  const ok = satisfies(process.versions.node)
+  return finding('Node', ok, process.version, `use one of ${nodeRange}: others silently drop request headers`)
 }
 
 function program(name: string, fix: string): Finding {
@@ -143,8 +143,9 @@ async function server(context: Context, dataDir: string): Promise<Finding[]> {
   } catch (error) {
     if (!(error instanceof ConnectionError)) {
       const { message } = error as Error
-      const fix = error instanceof PosternError ? error.hint : undefined
-      return [finding('server', false, `${context.url} refuses: ${inert(message, true)}`, fix ?? 'look at its log')]
+      const fix = error instanceof PosternError || error instanceof CliExit ? error.hint : undefined
+      const who = context.url === undefined ? '' : `${context.url} refuses: `
+      return [finding('server', false, who + inert(message, true), fix ?? 'look at its log')]
     }
     const isHeld = await answers(join(dataDir, 'lock.sock'))
     const free = await isFree(DEFAULT_PORT)
