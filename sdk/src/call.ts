@@ -7,6 +7,8 @@ export interface CallOptions {
   signal?: AbortSignal | undefined
   /** Milliseconds for one answer; default 60,000. */
   timeoutMs?: number | undefined
+  /** Repetitions of a request that failed in a way that may pass; default: those of the client. */
+  retries?: number | undefined
 }
 /** What a call that starts or makes something takes. */
 export interface PostOptions extends CallOptions {
@@ -43,8 +45,12 @@ export function makeCall<Data>(
   options: CallOptions = {},
   sending: Sending = {},
 ): Call<Data> {
-  const { signal, timeoutMs } = options
-  const context: Sending = { ...sending, ...(timeoutMs !== undefined && { timeoutMs }) }
+  const { signal, timeoutMs, retries } = options
+  const context: Sending = {
+    ...sending,
+    ...(timeoutMs !== undefined && { timeoutMs }),
+    ...(retries !== undefined && { retries }),
+  }
   const answer = send({
     throwOnError: true,
     ...(signal && { signal }),

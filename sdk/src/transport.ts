@@ -96,7 +96,7 @@ export function createTransport(settings: {
         failures += 1
         if (failures > retries || !mayPass(error)) throw error
         const waitMs = Math.max(error.retryAfterMs ?? 0, backoffMs(failures))
-        logger?.warn(`${error.code}: ${error.detail}; again in ${Math.round(waitMs)} ms`)
+        logger?.warn(`${error.code}: ${error.detail}; again in ${Math.ceil(waitMs / 100) / 10} s`)
         await sleep(waitMs, signal ?? undefined)
       }
     }

@@ -81,7 +81,8 @@ describe('postern session', () => {
     await golden('session-send-follow', await cli(['session', 'send', id, '/files', '--follow']))
     await cli(['session', 'send', id, '/sleep 50'])
     await inState(id, 'busy')
-    expect(await cli(['session', 'send', id, 'left', '--steer'])).toMatchObject({ code: 6 })
+    const steered = await cli(['session', 'send', id, 'left', '--steer'])
+    expect(steered).toMatchObject({ code: 6, stderr: expect.stringContaining('without --steer') as string })
     const late = await cli(['session', 'send', id, 'waits', '--wait', '--deadline', '300ms'])
     await golden('session-send-deadline', late)
     expect(await cli(['session', 'interrupt', id])).toMatchObject({ code: 0 })
@@ -435,6 +436,15 @@ describe('postern listen and trigger', () => {
     await cli(['channel', 'revoke', (address as unknown as { grantId: string }).grantId])
     expect(await cli(['trigger', 'hello', '--webhook-file', '-'], { stdin })).toMatchObject({ code: 4 })
   })
+})
+
+test('session start without room says so at once', async () => {
+  await using full = await startTestServer({ config: { maxSessions: 1 } })
+  const at = { home: full.dataDir }
+  const start = ['session', 'start', '-w', await full.workspace(), '-a', 'demo']
+  expect(await startAndEnd(start, at)).toMatchObject({ code: 0 })
+  const refused = await startAndEnd(start, at)
+  expect(refused).toMatchObject({ code: 7, stdout: '', stderr: expect.stringMatching(/^✗ capacity_reached/) as string })
 })
 
 test('keys rotate keeps addresses, and with --drop voids them', async () => {

@@ -39,7 +39,8 @@ export async function startSession(context: Context, prompt: string | undefined,
       ...(title !== undefined && { title }),
       ...(model !== undefined && { model }),
     },
-    key === undefined ? {} : { idempotencyKey: key },
+    // Places of sessions are seldom free again soon: people are told at once.
+    { retries: 0, idempotencyKey: key },
   )
   screen.note(`${screen.style('green', '✓')} opened ${session.id} · ${session.wsId} · ${session.agent}`)
   if (flags.attach) return await (await import('./attach.ts')).attach(context, session.id, { after: 0 })
