@@ -1,3 +1,4 @@
+import type { Agent } from '@postern/sdk'
 import type { Context } from './context.ts'
 import { EXIT } from './exit.ts'
 import { inert, span, table } from './text.ts'
@@ -20,12 +21,19 @@ export async function listAgents(context: Context): Promise<number> {
     yes(agent.headless),
     yes(agent.live),
     yes(agent.resume),
-    inert(agent.hint ?? (agent.hasModel || !agent.headless ? '' : 'no model'), true),
+    ...(screen.isTerminal ? [] : [hintOf(agent)]),
   ])
-  screen.print(table(screen, ['ID', 'STATE', 'VERSION', 'TESTED', 'LOGIN', 'RUNS', 'SESSIONS', 'RESUME', 'HINT'], rows))
+  const headings = ['ID', 'STATE', 'VERSION', 'TESTED', 'LOGIN', 'RUNS', 'SESSIONS', 'RESUME']
+  screen.print(table(screen, screen.isTerminal ? headings : [...headings, 'HINT'], rows))
+  // What is to be typed must not be cut at the edge.
+  if (screen.isTerminal)
+    for (const agent of agents) if (hintOf(agent) !== '') screen.print(`${agent.id}: ${hintOf(agent)}`)
   screen.note(`next: ${context.me} agents probe <id>`)
   return EXIT.ok
 }
+
+const hintOf = ({ hint, hasModel, headless }: Agent): string =>
+  inert(hint ?? (hasModel || !headless ? '' : 'no model'), true)
 
 export async function probeAgent(context: Context, id: string): Promise<number> {
   const { screen, options } = context
