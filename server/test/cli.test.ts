@@ -250,6 +250,7 @@ describe('the other commands', () => {
     if (python) {
       const shown = (await terminal(['agents'], { home: server.dataDir })).stdout
       await expect(stable(shown, server)).toMatchFileSnapshot('golden/agents-terminal.txt')
+      expect(shown).toMatch(/^codex: .*npm install -g @openai\/codex@[\d.]+$/m)
     }
     expect(JSON.parse((await cli(['agents', '--json'])).stdout)).toEqual((await server.call('GET', '/api/agents')).body)
     await golden('agents-probe', await cli(['agents', 'probe', 'loud']))
@@ -337,7 +338,7 @@ describe('errors', () => {
     await startAndEnd(['run', '/sleep 50', '-w', id], at)
     const ran = await startAndEnd(['run', '/files', '-w', id], at)
     expect(ran.code).toBe(7)
-    const steady = ran.stderr.replace(/again in \d+ ms/g, 'again in <ms>').replace(/after \d+ s/g, 'after <s>')
+    const steady = ran.stderr.replace(/again in [\d.]+ s/g, 'again in <s>').replace(/after \d+ s/g, 'after <s>')
     await expect(stable(steady, full)).toMatchFileSnapshot('golden/error-capacity.txt')
     expect(await startAndEnd(['run', '/files', '-w', id, '--queue'], at)).toMatchObject({ code: 0 })
   })
@@ -347,7 +348,11 @@ describe('errors', () => {
     const ran = await startAndEnd(['runs'], { home: empty.path })
     expect(ran.code).toBe(3)
     await expect(stable(ran.stderr, { dataDir: empty.path })).toMatchFileSnapshot('golden/error-unreachable.txt')
-    expect(await cli(['runs', '--server', 'http://127.0.0.1:9'])).toMatchObject({ code: 3 })
+    const named = await cli(['runs', '--server', 'http://127.0.0.1:9'])
+    expect(named).toMatchObject({ code: 3, stderr: expect.stringContaining('(from --server)') as string })
+    const set = await cli(['runs'], { env: { POSTERN_URL: 'http://127.0.0.1:9' } })
+    expect(set).toMatchObject({ code: 3, stderr: expect.stringContaining('(from POSTERN_URL)') as string })
+    expect(set.stderr).toContain('\n  npx postern serve, or mend POSTERN_URL\n')
   })
 
   test('of authority exit with 4, and a token file mends them', async () => {
@@ -356,6 +361,15 @@ describe('errors', () => {
     const add = ['ws', 'add', '--tag', 'mine']
     const refused = await startAndEnd(add, { home: elsewhere.path, env })
     expect(refused).toMatchObject({ code: 4, stderr: expect.stringContaining('✗ token_required') as string })
+    expect(refused.stderr).toContain(
+      '  name the admin-token file of the server with --token-file, or set POSTERN_TOKEN\n',
+    )
+    const wrong = { ...env, POSTERN_TOKEN: 'wrong' }
+    const unknown = await startAndEnd(['runs'], { home: elsewhere.path, env: wrong })
+    expect(unknown).toMatchObject({
+      code: 4,
+      stderr: expect.stringContaining(`${server.url}/docs#invalid_token`) as string,
+    })
     const file = join(server.dataDir, 'admin-token')
     expect(await startAndEnd([...add, '--token-file', file], { home: elsewhere.path, env })).toMatchObject({ code: 0 })
     const missing = await startAndEnd([...add, '--token-file', '/nowhere'], { home: elsewhere.path, env })

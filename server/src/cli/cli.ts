@@ -29,7 +29,7 @@ function build(done: (code: number) => void): Command {
     .option('-q, --quiet', 'no progress and no hints')
     .option('--no-color', 'no colour (NO_COLOR does the same)')
     .option('--no-input', 'never ask')
-    .addOption(new Option('--server <url>', 'the server to talk to').env('POSTERN_URL'))
+    .option('--server <url>', 'the server to talk to (POSTERN_URL does the same)')
     .option('--token-file <path>', 'file that holds the token (POSTERN_TOKEN does the same; never an argument)')
     .option('--data <path>', 'data directory (POSTERN_HOME does the same)')
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, '✗ usage  ')) })

@@ -38,7 +38,7 @@ export function explain(context: Context, error: unknown): number {
     if (error.message) screen.complain(`${screen.style('red', '✗')} ${error.message}`)
     if (error.hint) screen.complain(`  ${runnable(context, error.hint)}`)
   } else if (error instanceof PosternError) {
-    screen.complain(`${screen.style('red', `✗ ${error.code}`)}  ${inert(error.detail, true)}`)
+    screen.complain(`${screen.style('red', `✗ ${error.code}`)}  ${inCliWords(inert(error.detail, true))}`)
     for (const { pointer, detail } of error.errors) {
       if (!error.detail.includes(detail)) screen.complain(`  ${pointer || '(body)'}: ${inert(detail, true)}`)
     }
@@ -60,8 +60,25 @@ export function explain(context: Context, error: unknown): number {
 function hintOf(error: PosternError): string | undefined {
   if (error instanceof WaitTimeoutError) return `postern runs watch ${error.taskId}`
   if (error instanceof ReplyTimeoutError) return `postern session attach ${error.sessionId}`
-  return error.hint?.replace('send whenBusy: "queue"', 'postern run … --queue')
+  if (error.code === 'server_not_running' && process.env['POSTERN_URL']) return 'postern serve, or mend POSTERN_URL'
+  return error.hint === undefined ? undefined : inCliWords(error.hint)
 }
+
+/** What the API and the SDK say, and what it is called here. */
+const CLI_WORDS: [theirs: string, ours: string][] = [
+  ['the option `url`', '--server'],
+  ['send whenBusy: "queue"', 'postern run … --queue'],
+  [
+    'send the token in admin-token under the data directory as Authorization: Bearer',
+    'name the admin-token file of the server with --token-file, or set POSTERN_TOKEN',
+  ],
+  ['send it with delivery "queue", or "interrupt"', 'send it without --steer, or with --interrupt'],
+  ['leave "model" out', 'leave --model out'],
+  ['rotate with "drop": true', 'postern keys rotate --drop'],
+  ['choose another issueId', 'choose another --id'],
+  [' to agents, or leave defaultAgent out', ' to --agents, or leave --default-agent out'],
+]
+const inCliWords = (text: string): string => CLI_WORDS.reduce((all, [theirs, ours]) => all.replace(theirs, ours), text)
 
 /** A hint with our commands as they can be typed here: `npx postern` in a checkout. */
 export const runnable = (context: Context, hint: string): string =>

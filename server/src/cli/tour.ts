@@ -88,7 +88,7 @@ async function open(context: Context): Promise<{ postern: Postern; serving: Serv
     return { postern, serving: undefined }
   } catch (error) {
     // Somebody named a server, or it answers and refuses: another one is no answer to that.
-    if (context.options.server !== undefined || !(error instanceof ConnectionError)) throw error
+    if ((context.options.server ?? process.env['POSTERN_URL']) || !(error instanceof ConnectionError)) throw error
   }
   const { startServing } = await import('./serve.ts')
   const serving = await startServing(context.dataFlag)
