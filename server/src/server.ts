@@ -233,6 +233,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       reportToSession: (sessionId, news) => sessions.report(sessionId, news),
       onError: onTrouble,
     })
+    await inbox.clear().catch((error: unknown) => onTrouble('what is left in the Inbox cannot be cleared', error))
     // The entries are what counts: without its log the Inbox is read and written as before.
     await inbox.mend().catch((error: unknown) => onTrouble('the log of the Inbox cannot be read; move it away', error))
 

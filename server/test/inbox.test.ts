@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import type { Event, Run } from '../src/model.ts'
 import type { InboxEntry } from '../src/model/inbox.ts'
 import { diskError, faultyDisk } from './faulty-disk.ts'
+import { createJumpingClock } from './jumping-clock.ts'
 import { startTestServer, type Answer, type TestServer } from './harness.ts'
 import { temporaryDirectory } from './temporary.ts'
 
@@ -360,6 +361,41 @@ test('damaged records hide nothing else, are named, and can be removed', async (
   await using again = await startTestServer({ dataDir: data.path })
   expect((await again.call('DELETE', `/api/inbox/${row}`, undefined, { token: true })).status).toBe(200)
   expect((await list(again)).body).toMatchObject({ damaged: [], entries: { length: 3 } })
+})
+
+test('a start removes the files that no entry has, and never those of one that is archived or cannot be read', async () => {
+  await using data = await temporaryDirectory()
+  const folder = (id: string): string => join(data.path, 'inbox', id)
+  const isKept = async (id: string): Promise<boolean> => (await readdir(folder(id)).catch(() => [])).length > 0
+  const start = (days: number) =>
+    startTestServer({ dataDir: data.path, clock: createJumpingClock(Date.now() + days * 86_400_000) })
+  const first = await start(0)
+  const body = 'x'.repeat(2_000)
+  const ids = []
+  for (const title of ['hot', 'archived', 'damaged']) ids.push((await push(first, { title, body })).body.id)
+  const [hot = '', archived = '', damaged = ''] = ids
+  await change(first, `${archived}/read`)
+  await first.stop()
+  // A crash between the files and the row of a push.
+  const leftOf = (id: string): string => id.slice(0, -4) + '0000'
+  const left = leftOf(hot)
+  await mkdir(folder(left))
+  await writeFile(join(folder(left), 'document-0'), 'x')
+  const state = join(data.path, 'db.json')
+  await writeFile(state, (await readFile(state, 'utf8')).replace('"title":"damaged"', '"title":7'))
+
+  await (await start(8)).stop() // which moves what was read to the archive
+  expect(await Promise.all([hot, archived, damaged, left].map(isKept))).toEqual([true, true, true, false])
+  const archive = join(data.path, 'archive', 'inbox')
+  const [month = ''] = await readdir(archive)
+  expect(await readFile(join(archive, month), 'utf8')).toContain(archived)
+  await (await start(8)).stop()
+  expect(await Promise.all([hot, archived, damaged].map(isKept))).toEqual([true, true, true])
+  // Of a line that says nothing any more nobody knows whose it was.
+  await writeFile(join(archive, month), 'garbage\n')
+  const again = await start(8)
+  expect(await Promise.all([hot, archived, damaged].map(isKept))).toEqual([true, true, true])
+  await again.stop()
 })
 
 test('a damaged log of what happened hides no entry, and keeps no server from its start', async () => {

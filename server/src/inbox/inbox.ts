@@ -6,10 +6,11 @@ import { DomainError } from '../errors.ts'
 import { LIMITS, type Event, type IdempotencyScope, type NewEvent } from '../model.ts'
 import type { InboxEntry, InboxOrigin, InboxRow, PushInbox, ReplyInbox } from '../model/inbox.ts'
 import { fingerprintOf, once, SERVER_KEYS, type Claim, type Claims } from '../store/claims.ts'
+import type { ArchivedTable } from '../store/archived-table.ts'
 import { replaceFile, syncDirectory, type Disk } from '../store/disk.ts'
 import { matches } from '../store/tables.ts'
-import type { Table } from '../store/table.ts'
 import { readSnapshot, snapshotName, takeSnapshot, type Cleaner } from './documents.ts'
+import { removeLeftovers } from './leftovers.ts'
 import type { Inbox, InboxQuery } from './types.ts'
 
 /** Characters of a body kept in the row itself; a longer one lies in a file, so that rows stay small. */
@@ -31,7 +32,7 @@ export interface InboxLog {
 }
 
 export interface InboxDeps<Reply> {
-  table: Table<InboxRow>
+  table: ArchivedTable<InboxRow>
   damaged: { id: string; detail: string }[]
   claims: Claims
   events: InboxLog
@@ -58,8 +59,10 @@ export interface InboxDeps<Reply> {
   }): Promise<Reply>
 }
 
-/** See `Inbox`. `mend` completes what a server that died left half done. */
-export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { mend(): Promise<void> } {
+/** See `Inbox`. For the start: `clear` removes the files, `mend` writes the events that a server that died left half done. */
+export function createInbox<Reply>(
+  deps: InboxDeps<Reply>,
+): Inbox<Reply> & { clear(): Promise<void>; mend(): Promise<void> } {
   const { table, damaged, claims, events, disk, clock } = deps
   const folder = (id: string): string => join(deps.directory, id)
 
@@ -280,6 +283,8 @@ export function createInbox<Reply>(deps: InboxDeps<Reply>): Inbox<Reply> & { men
       return { events: page, nextAfter: page.at(-1)?.seq ?? after, lastSeq: await events.lastSeq(INBOX_LOG) }
     },
     follow: (after, signal) => events.follow(INBOX_LOG, after, signal),
+    clear: () =>
+      removeLeftovers(deps, async (id) => damaged.some((each) => each.id === id) || (await table.mayHave(id))),
     async mend() {
       const lastSeq = await events.lastSeq(INBOX_LOG)
       const known = await events.read(INBOX_LOG, Math.max(0, lastSeq - MEND_EVENTS), MEND_EVENTS)

@@ -17,6 +17,8 @@ export interface Archive<R extends { id: string }> {
   /** On disk when it resolves. @throws DomainError `storage_unavailable` */
   append(rows: R[]): Promise<void>
   get(id: string): Promise<R | undefined>
+  /** False only when there is no row with that id, and no line so damaged that it might hold it. */
+  mayHave(id: string): Promise<boolean>
   /** False: there was no such row. */
   remove(id: string): Promise<boolean>
   /** The highest id in it, from the index of the newest month; undefined when it is empty. */
@@ -36,6 +38,7 @@ interface Place {
 interface Month {
   places: Map<string, Place>
   sorted: string[] | undefined // ids, oldest first
+  isDamaged: boolean // some lines could not be read
 }
 
 interface Line<R> {
@@ -65,7 +68,7 @@ export function createArchive<R extends { id: string }>(options: {
   }
 
   async function indexMonth(month: string): Promise<Month> {
-    const index: Month = { places: new Map(), sorted: undefined }
+    const index: Month = { places: new Map(), sorted: undefined, isDamaged: false }
     const shared = new Map<unknown, unknown>() // one copy of each repeated value
     const intern = (value: unknown): unknown => shared.get(value) ?? (shared.set(value, value), value)
     let offset = 0
@@ -82,6 +85,7 @@ export function createArchive<R extends { id: string }>(options: {
             for (const key of indexed) head.fields[key] = intern(head.fields[key])
             index.places.set(head.id, { offset: offset + start, length: end - start, fields: head.fields })
           } else {
+            index.isDamaged = true
             onDamage(`${file(month)} at byte ${offset + start}: a damaged line was passed over`)
           }
           start = end + 1
@@ -139,6 +143,11 @@ export function createArchive<R extends { id: string }>(options: {
       const name = monthOf(id)
       const place = (await month(name)).places.get(id)
       return place && (await readRow(name, id, place))
+    },
+    async mayHave(id) {
+      if (!isDated(id)) return false
+      const { places, isDamaged } = await month(monthOf(id))
+      return isDamaged || places.has(id)
     },
     async remove(id) {
       if (!isDated(id)) return false

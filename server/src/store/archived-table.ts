@@ -12,6 +12,13 @@ const MOVE_ROWS = 100
 /** Milliseconds between two looks at what may move: a look costs as much as there are rows, so not at every change. */
 const TIDY_MS = 1_000
 
+export interface ArchivedTable<R extends { id: string }> extends Table<R> {
+  /** False only when no row, hot or archived, readable or not, has that id; of rows that are hot and damaged see the store. */
+  mayHave(id: string): Promise<boolean>
+  /** Moves what is due now; nothing moves afterwards by itself. */
+  settle(): Promise<void>
+}
+
 /**
  * One table over a bounded hot set and an archive: lists page on from one into the other. Moving is archive first,
  * then removed, so of twins after a crash the hot one wins; a row that is changed back to one that has not ended returns
@@ -28,10 +35,7 @@ export function createArchivedTable<R extends { id: string }>(options: {
   /** False: no row like that is ever archived, so the archive need not be asked. */
   mayBeArchived: (where: Partial<R>) => boolean
   onError: (error: unknown) => void
-}): Table<R> & {
-  /** Moves what is due now; nothing moves afterwards by itself. */
-  settle(): Promise<void>
-} {
+}): ArchivedTable<R> {
   const { hot, archive, clock, endedAt, mayBeArchived, onError } = options
   let moving: Promise<void> | undefined
 
@@ -107,6 +111,7 @@ export function createArchivedTable<R extends { id: string }>(options: {
       else await archive.append([row])
       return row
     },
+    mayHave: async (id) => (await hot.get(id)) !== undefined || (await archive.mayHave(id)),
     remove: async (id) => (await hot.remove(id)) || (await archive.remove(id)),
     async settle() {
       clearTimeout(nextLook)

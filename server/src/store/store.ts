@@ -8,7 +8,7 @@ import { InboxRow } from '../model/inbox.ts'
 import { FireRow } from '../model/issues.ts'
 import { DeliveryRow, PermissionRequest, SessionRow } from '../model/sessions.ts'
 import { createArchive } from './archive.ts'
-import { createArchivedTable } from './archived-table.ts'
+import { createArchivedTable, type ArchivedTable } from './archived-table.ts'
 import { openClaims, type Claims } from './claims.ts'
 import type { Disk } from './disk.ts'
 import type { Table } from './table.ts'
@@ -23,7 +23,7 @@ export interface Store {
   deliveries: Table<DeliveryRow>
   /** What live agents ask. */
   requests: Table<PermissionRequest>
-  inbox: Table<InboxRow>
+  inbox: ArchivedTable<InboxRow>
   /** Inbox entries on disk that cannot be read, and why; the others are served. */
   damagedInbox: { id: string; detail: string }[]
   grants: Table<GrantRow>
@@ -70,7 +70,7 @@ export async function openStore(options: {
     /** ISO 8601; null while the row may still change. */
     endedAt: (row: R) => string | null
     mayBeArchived: (where: Partial<R>) => boolean
-  }): Table<R> {
+  }): ArchivedTable<R> {
     const { hot, schema, directory, indexed, endedAt, mayBeArchived } = table
     const archive = createArchive({ disk, directory, schema, indexed, onDamage: (message) => onTrouble(message) })
     const whole = createArchivedTable({
