@@ -102,6 +102,20 @@ describe('the nights of the changes', () => {
     ])
   })
 
+  test('a list is no fixed time: what the clock skips does not come, and what it shows twice comes twice', () => {
+    const berlin = cron('30 2,14 * * *', 'Europe/Berlin')
+    expect(iso(nextFires(berlin, ms('2026-03-28T13:30:00Z'), 2))).toEqual([
+      '2026-03-29T12:30:00.000Z',
+      '2026-03-30T00:30:00.000Z',
+    ])
+    const newYork = cron('30 1,13 * * *', 'America/New_York')
+    expect(iso(nextFires(newYork, ms('2026-11-01T00:00:00Z'), 3))).toEqual([
+      '2026-11-01T05:30:00.000Z',
+      '2026-11-01T06:30:00.000Z',
+      '2026-11-01T18:30:00.000Z',
+    ])
+  })
+
   test('steps follow the clock through the hour that comes twice, and leave out the one that does not come', () => {
     const steps = cron('*/30 1-2 * * *', 'America/New_York')
     expect(iso(nextFires(steps, ms('2026-11-01T04:59:00Z'), 6)).map((text) => text.slice(8, 16))).toEqual([

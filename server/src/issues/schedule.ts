@@ -5,8 +5,9 @@ import { spanMs, type When } from '../model/issues.ts'
  * The arithmetic of schedules. Pure: the moment to count from is an argument, in milliseconds since the epoch.
  *
  * `every` counts from the epoch, so its times depend on nothing that a restart could lose. `cron` follows the wall clock
- * of its zone by the rules of Vixie cron: a fixed time that a clock change skips fires at the first moment after the gap,
- * one that comes twice fires the first time, and steps and lists follow the clock through both. Decision 0020.
+ * of its zone by the rules of croner: one fixed time of day that a clock change skips fires at the first moment after the
+ * gap, and one that comes twice fires the first time. Where minute or hour is a list, a range or a step, all follow the
+ * clock: what it skips does not fire, what it shows twice fires twice. Decision 0020.
  */
 
 /** What is wrong with a schedule that has the right shape. */
