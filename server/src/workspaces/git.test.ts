@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { git, repository, typed } from '../../test/repositories.ts'
@@ -112,6 +112,15 @@ describe('the patch of a run', () => {
     expect(second?.tree).toBe(first?.tree)
     const none = await git.diff(place.repository, place.scratch, first?.tree ?? '', second?.tree ?? '')
     expect(none).toEqual({ patch: Buffer.alloc(0), filesChanged: 0 })
+  })
+
+  test('is empty beside a file that is left out of it', async () => {
+    await using place = await repository()
+    const { repository: directory, scratch } = place
+    await writeFile(join(directory, 'large'), '')
+    await truncate(join(directory, 'large'), MAX_FILE_BYTES + 1)
+    const { text, files } = await changed(directory, scratch, () => Promise.resolve())
+    expect([text, files]).toEqual(['', 0])
   })
 
   test('sees a change of the same size in the same second', async () => {

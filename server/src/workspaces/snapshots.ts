@@ -113,8 +113,8 @@ export function createSnapshots(
         await copyIndex(join(repository.gitDir, 'index'), scratch, id)
       }
       const changed = await listChanged(directory, environment(repository, scratch, id))
-      if (changed.length === 0) return { ...head, tree: id }
       const kept = await withinLimits(directory, changed)
+      if (kept.length === 0) return { ...head, tree: id }
       if (last > 0) {
         id = `snapshot-${last + 1}`
         await copyIndex(index(scratch, `snapshot-${last}`), scratch, id)
@@ -136,7 +136,7 @@ export function createSnapshots(
       const base = tree.toString('latin1').trim()
       const patch = ['--patch', '--binary', '--no-color', '--src-prefix=a/', '--dst-prefix=b/']
       const full = await git(directory, [...compare, ...patch, base], { env, maxBytes: MAX_PATCH_BYTES })
-      if (full.exitCode === 0) return { patch: full.stdout, filesChanged: count(full.stdout, '\ndiff --git ') + 1 }
+      if (full.exitCode === 0) return { patch: full.stdout, filesChanged: countFiles(full.stdout) }
       if (!full.truncated) throw failure(compare, full)
       const names = await mustGit(git, directory, [...compare, '--name-status', base], {
         env,
@@ -228,7 +228,10 @@ async function canBeRead(directory: string, path: string): Promise<boolean> {
 const quoted = (path: string): string =>
   path.includes('\n') ? `"${path.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"` : path
 
-/** How often a text occurs. In a patch every line of content has a mark before it, so headers are headers. */
+/** In a patch every line of content has a mark before it, so headers are headers. */
+const countFiles = (patch: Buffer): number => (patch.length === 0 ? 0 : count(patch, '\ndiff --git ') + 1)
+
+/** How often a text occurs. */
 function count(bytes: Buffer, text: string): number {
   let found = 0
   for (let at = bytes.indexOf(text); at !== -1; at = bytes.indexOf(text, at + text.length)) found++
