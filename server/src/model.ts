@@ -241,6 +241,8 @@ export const RunRow = Run.omit({ taskId: true, prompt: true, result: true, resum
   worktreeOf: TaskId.optional(),
   /** True until the session that started the run has been told how it ended. */
   untold: z.boolean().optional(),
+  /** Why there is no diff, where one was to be made. */
+  diffTrouble: z.string().optional(),
   /** What the agent has counted in this conversation up to now, where its figures grow from run to run. */
   totals: Totals.optional(),
 })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { census } from '../src/process/census.ts'
 import type { Event, Run } from '../src/model.ts'
+import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
@@ -563,6 +564,35 @@ describe('git', () => {
     const { body: plain } = await pi('look')
     expect((await pi('look', { resume: plain.taskId, isolation })).text).toContain('only in the workspace itself')
     expect((await pi('look', { resume: plain.taskId })).body).toMatchObject({ status: 'succeeded', isolation: 'none' })
+  })
+
+  test('a diff that could not be made says why, in its answer and in the log', async () => {
+    const faulty = faultyDisk()
+    await using on = await startTestServer({ config: { agents }, disk: faulty.disk })
+    const wsId = await on.workspace()
+    const many = 'mkdir many; cd many; for i in $(seq 20001); do : > $i; done'
+    const { body } = await run(on, wsId, { prompt: many, wait: true })
+    expect(body).toMatchObject({ status: 'succeeded', git: { filesChanged: 0 } })
+    const diff = async ({ taskId }: Run) =>
+      (await on.call<{ code: string; detail: string }>('GET', `/api/headless/${taskId}/diff`)).body
+    const tooMany = '20001 files that git does not have; the limit is 20000'
+    expect(await diff(body)).toMatchObject({
+      code: 'diff_not_available',
+      detail: `there is no diff of ${body.taskId}: ${tooMany}`,
+    })
+    const { events } = (await on.call<{ events: Event[] }>('GET', `/api/headless/${body.taskId}/events`)).body
+    expect(events).toContainEqual(expect.objectContaining({ type: 'log', message: `there is no diff: ${tooMany}` }))
+    const next = await run(on, wsId, { prompt: 'true', wait: true })
+    expect((await diff(next.body)).detail).toContain(tooMany)
+
+    const other = await on.workspace()
+    faulty.onCall = (name) => {
+      if (name === 'rename') throw diskError('ENOSPC')
+      return undefined
+    }
+    const full = await run(on, other, { prompt: 'touch new', wait: true })
+    faulty.onCall = undefined
+    expect((await diff(full.body)).detail).toBe(`there is no diff of ${full.body.taskId}: the disk says ENOSPC`)
   })
 
   test('outside git there is no diff, and no worktree', async () => {

@@ -6,12 +6,16 @@ import type { RunGit } from './ports.ts'
 import { Unstartable } from './unstartable.ts'
 
 export const PATCH_FILE = 'changes.patch'
+/** Characters of what is told of a diff that could not be made. */
+const TROUBLE_CHARACTERS = 300
 
 interface Base {
   headSha: string | null
   branch: string | null
   /** The files as they were; undefined when they could not be listed. */
   tree: string | undefined
+  /** Why they could not. */
+  trouble?: string
 }
 
 /** Where a run works, and what was there before it. */
@@ -30,8 +34,11 @@ export interface Changes {
   /** Resolves once what was there before is known; never rejects. */
   readonly begun: Promise<Begun>
   /** See `endChanges`. */
-  finish(redactor: Redactor): Promise<RunRow['git']>
+  finish(redactor: Redactor): Promise<Changed>
 }
+
+/** What becomes of that in the record. */
+export type Changed = Pick<RunRow, 'git' | 'diffTrouble'>
 
 /**
  * Notes where a run begins, and makes its worktree when it has one to itself; that of an earlier run is there already, and
@@ -65,9 +72,9 @@ export async function beginChanges(
   async function noteBase(): Promise<Base | undefined> {
     try {
       return await git.snapshot(directory, scratch)
-    } catch {
+    } catch (error) {
       const head = await git.describe(directory).catch(() => undefined)
-      return head && { ...head, tree: undefined }
+      return head && { ...head, tree: undefined, trouble: told(error) }
     }
   }
 
@@ -89,8 +96,9 @@ export async function endChanges(
   taskId: string,
   { directory, worktree, base }: Begun,
   clean: (patch: Buffer) => Buffer | Promise<Buffer>,
-): Promise<RunRow['git']> {
+): Promise<Changed> {
   const { git, disk, runDirectory } = deps
+  let diffTrouble = base?.trouble
   const scratch = scratchOf(runDirectory)
   const state: RunRow['git'] = {
     baseSha: base?.headSha ?? null,
@@ -107,16 +115,27 @@ export async function endChanges(
       await replaceFile(disk, join(runDirectory, PATCH_FILE), await clean(patch))
       state.filesChanged = filesChanged
     }
-    // That of an earlier run stands on a branch of that one, and stays.
-    if (worktree !== null && (await git.removeWorktree(worktree, `postern/${taskId}`, state.baseSha))) {
-      state.worktree = null
-    }
-  } catch {
-    // Too much changed, or git cannot read it any more: the run ends without a diff, and keeps its worktree.
-    const isThere = worktree !== null && (await disk.stat(worktree).catch(() => undefined)) !== undefined
-    state.worktree = isThere ? worktree : null
+  } catch (error) {
+    diffTrouble ??= told(error) // too much changed, or git cannot read it any more
   }
-  return state
+  // That of an earlier run stands on a branch of that one, and stays.
+  if (worktree !== null && (await remove(worktree))) state.worktree = null
+  return { git: state, ...(diffTrouble !== undefined && { diffTrouble }) }
+
+  /** True also of one that is gone already. */
+  async function remove(path: string): Promise<boolean> {
+    try {
+      return await git.removeWorktree(path, `postern/${taskId}`, state.baseSha)
+    } catch {
+      return (await disk.stat(path).catch(() => undefined)) === undefined
+    }
+  }
+}
+
+/** What went wrong, without a path of this machine. */
+function told(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  return code === undefined ? message.slice(0, TROUBLE_CHARACTERS) : `the disk says ${code}`
 }
 
 /** Removes what the diff was made from, once the record is on disk: until then it may have to be made again. */

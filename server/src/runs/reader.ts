@@ -140,8 +140,11 @@ export function createRunReader(deps: {
       }
       await assertKept(row)
       const file = await kept(taskId, PATCH_FILE)
-      if (!file)
-        throw new DomainError('diff_not_available', `${taskId} did not work in a git repository, or never started`)
+      if (!file) {
+        const { diffTrouble } = row
+        const why = diffTrouble === undefined ? 'it did not work in a git repository, or never started' : diffTrouble
+        throw new DomainError('diff_not_available', `there is no diff of ${taskId}: ${why}`)
+      }
       return await readFile(file.path)
     },
   }

@@ -56,7 +56,7 @@ export async function recoverRuns(deps: {
   const reaped = await processes.reap([...marks].map((mark) => ({ mark, identity: left.get(mark)?.identity })))
 
   for (const row of running) {
-    const git = await endChanges(
+    const changed = await endChanges(
       { git: deps.git, disk: deps.disk, runDirectory: deps.runDirectory(row.id) },
       row.id,
       left.get(row.id)?.begun ?? unknown(row),
@@ -77,7 +77,7 @@ export async function recoverRuns(deps: {
         outcome: outcomeOf(inboxIds, row.silentWhy),
         // A log that cannot be read is no reason not to start: then nobody knows what was used.
         ...(await usageOf(row).catch(() => ({}))),
-        git,
+        ...changed,
       },
       { status: 'running' },
     )

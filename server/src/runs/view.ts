@@ -21,8 +21,8 @@ export async function toRun(
   directory: string,
   options: { live: LiveState | undefined; canResume: boolean },
 ): Promise<Run> {
-  const { acceptedAs: _, conversationId: _id, totals: _totals, untold: _untold, worktreeOf: _worktree, ...kept } = row
-  const { id, prompt, result, ...shared } = kept
+  const { acceptedAs: _, conversationId: _id, totals: _totals, untold: _untold, ...known } = row
+  const { worktreeOf: _worktree, diffTrouble: _trouble, id, prompt, result, ...shared } = known
   const text = result.inFile ? await readText(join(directory, REPLY_FILE)) : result.text
   return {
     taskId: id,

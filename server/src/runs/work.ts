@@ -7,7 +7,7 @@ import type { NewEvent, RunRow, Totals, Workspace } from '../model.ts'
 import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
-import { beginChanges, discardSnapshots, type Changes } from './changes.ts'
+import { beginChanges, discardSnapshots, type Changed, type Changes } from './changes.ts'
 import type { EndRun } from './end.ts'
 import { judge, type Verdict } from './outcome.ts'
 import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
@@ -136,7 +136,10 @@ export function createWorker(
     }
     control.note = undefined
     await Promise.allSettled(notes)
-    const ended = await finish(verdict, (await changes?.finish(redactor)) ?? row.git)
+    const changed = (await changes?.finish(redactor)) ?? { git: row.git }
+    if (changed.diffTrouble !== undefined)
+      void log([{ type: 'log', level: 'error', message: `there is no diff: ${changed.diffTrouble}` }])
+    const ended = await finish(verdict, changed)
     await discardSnapshots(disk, directory)
     return ended
 
@@ -156,7 +159,7 @@ export function createWorker(
       return { outcome: outcomeOf(inboxIds, silentWhy), inboxIds, silentWhy }
     }
 
-    async function finish(ended: Verdict, gitState: RunRow['git']): Promise<RunRow> {
+    async function finish(ended: Verdict, changed: Changed): Promise<RunRow> {
       await recorder.settle(control.giveUp.signal)
       const finishedAt = clock.now()
       const startedAt = Date.parse(row.startedAt ?? row.createdAt)
@@ -173,7 +176,7 @@ export function createWorker(
         signal: exit?.signal ?? null,
         ...ownUsage(usage ?? fold.state, counting, before),
         ...(await said()),
-        git: gitState,
+        ...changed,
         conversationId: fold.state.conversationId,
         survivors: exit?.survivors ?? 0,
       })
