@@ -11,13 +11,18 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>
 }
 
+/** Milliseconds a timer of Node can last; a longer one would end at once. Source: Node's `setTimeout`. */
+const LONGEST_TIMER_MS = 0x7fffffff
+
 /** The machine's own clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   async sleep(ms, signal) {
     try {
-      await delay(ms, undefined, { signal })
+      let left = ms
+      do await delay(Math.min(left, LONGEST_TIMER_MS), undefined, { signal })
+      while ((left -= LONGEST_TIMER_MS) > 0)
     } catch (error) {
       signal?.throwIfAborted()
       throw error

@@ -134,7 +134,7 @@ export function createProcesses(deps: { clock: Clock; cgroups: Cgroups | undefin
           return
         }
         const woken = new Promise<void>((resolve) => (wake = resolve))
-        await Promise.race([woken, clock.sleep(Math.min(wait, 0x7fffffff), over.signal).catch(() => undefined)])
+        await Promise.race([woken, clock.sleep(wait, over.signal).catch(() => undefined)])
       }
     }
 
