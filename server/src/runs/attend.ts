@@ -10,6 +10,7 @@ import type { Turns } from '../process/turns.ts'
 import type { Exit } from '../process/types.ts'
 import type { Disk } from '../store/disk.ts'
 import type { Changes } from './changes.ts'
+import { insist } from './end.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { LiveRun } from './types.ts'
 import { createStreamOutput, createTextDecoder } from '../store/output.ts'
@@ -167,7 +168,8 @@ export function createAttendant(deps: AttendDeps) {
       signal: control.abort.signal,
       async onStarted(identity) {
         // The program starts while we still look at the files: it sees its prompt after that.
-        await deps.liveFiles.write(row.id, { identity, begun: await changes.begun })
+        const live = { identity, begun: await changes.begun }
+        await insist(clock, control.giveUp.signal, () => deps.liveFiles.write(row.id, live))
       },
       async onOutput(stream, chunk) {
         control.live.lastActivityAt = isoTime(clock.now())
@@ -276,9 +278,9 @@ export function createAttendant(deps: AttendDeps) {
     await stderr.write(masks.stderr.end())
     await text.end()
     await cleaned
+    await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined) // only the kept tail can be missing
     if (exit.reason === 'not_started')
       throw new Unstartable('agent_not_startable', `"${agent.id}" could not be started (${exit.error})`)
-    await Promise.all([stdout.close(), stderr.close()]).catch(() => undefined) // only the kept tail can be missing
     return {
       exit,
       stderr: stderr.tailText(REPLY_BYTES),

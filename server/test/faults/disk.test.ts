@@ -3,6 +3,7 @@ import { mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { EventPage, Run } from '../../src/model.ts'
+import { systemDisk, type Disk } from '../../src/store/disk.ts'
 import { diskError, faultyDisk } from '../faulty-disk.ts'
 import { startTestServer } from '../harness.ts'
 import { checkInvariants, checkState, figures, newLedger } from '../invariants.ts'
@@ -270,6 +271,20 @@ test('F5: whichever file call of a session fails, nothing acknowledged is lost, 
   }
   figures('F5 (sessions)', figuresOf)
   expect(figuresOf.refused).toBeGreaterThan(0)
+})
+
+test('F5: a run waits with its prompt until the disk takes who works it', async () => {
+  let failures = 0
+  const open: Disk['open'] = async (...args) => {
+    if (String(args[0]).includes('/live/') && ++failures <= 2) throw diskError('ENOSPC')
+    return await systemDisk.open(...args)
+  }
+  await using server = await startTestServer({ disk: { ...systemDisk, open }, config: { agents } })
+  const wsId = await server.workspace()
+  const body = { agent: 'sh', prompt: 'echo done', wait: true }
+  const ended = await server.call<Run>('POST', `/api/workspaces/${wsId}/headless`, body)
+  expect(ended.body).toMatchObject({ status: 'succeeded', result: { text: 'done\n' } })
+  expect(failures).toBe(3)
 })
 
 test('F6, D4-D6, D12: a server refuses damaged state by name with exit 65, and leaves it as it is', async () => {
