@@ -18,6 +18,8 @@ const ALL = ['claude', 'codex', 'opencode', 'pi', 'gemini', 'qwen']
 const but = (...names: string[]): string[] => ALL.filter((name) => !names.includes(name))
 /** Milliseconds after which an agent that retries for ever is stopped. */
 const PATIENCE_MS = 5_000
+/** Milliseconds in which a wrong key is told, however long the program would go on trying it. */
+const NO_KEY_MS = 10_000
 
 let server: TestServer
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>
@@ -145,6 +147,7 @@ describe.concurrent('an agent that', () => {
       if (detail) expect(run.detail).toMatch(detail)
       if (text) expect(run.result.text ?? '').toMatch(text)
       if (event !== undefined) expect(await typesOf(taskId)).toContain(event)
+      if (reason === 'agent_not_logged_in') expect(run.durationMs).toBeLessThan(NO_KEY_MS)
       expect(run.detail ?? '').not.toContain('\u001b')
       expect([run.survivors, census().has(taskId)]).toEqual([0, false])
     })
