@@ -120,8 +120,8 @@ export async function recoverRuns(deps: {
   }
 
   /** Of a run whose beginning was not on disk yet: nobody knows what is in its worktree. */
-  function unknown({ id, isolation }: RunRow): Begun {
-    const directory = deps.worktreePath(id)
+  function unknown({ id, isolation, worktreeOf }: RunRow): Begun {
+    const directory = deps.worktreePath(worktreeOf ?? id)
     return { directory, worktree: isolation === 'worktree' ? directory : null, base: null }
   }
 }
