@@ -145,3 +145,15 @@ describe('the documents', () => {
     }
   })
 })
+
+test('the table of operations names everything that the server keeps in its data directory', () => {
+  const places = sources
+    .filter((path) => path.startsWith(join(root, 'server/src')))
+    .flatMap((path) =>
+      [...(textOf.get(path) ?? '').matchAll(/join\(dataDir, '([a-z][^']*)'/g)].map(([, name = '']) => name),
+    )
+  expect(places.length).toBeGreaterThan(15)
+  const [, table = ''] = (textOf.get(join(docs, 'operations.md')) ?? '').split('\n## ')
+  const missing = [...new Set(places)].filter((name) => !table.includes(`\`${name}\``) && !table.includes(`\`${name}/`))
+  expect(missing).toEqual([])
+})
