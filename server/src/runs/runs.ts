@@ -168,7 +168,8 @@ export function createRuns(deps: RunsDeps): Runs & {
           void done.promise.then(whenEnded, whenEnded)
         }
         return {
-          run: await toRun(row, runDirectory(id), { live: undefined, canResume: false }),
+          // With the prompt at hand: nothing is read that could fail now that it is at work.
+          run: await toRun({ ...row, prompt: body.prompt }, runDirectory(id), { live: undefined, canResume: false }),
           replayed: false,
         }
       } catch (error) {
