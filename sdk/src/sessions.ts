@@ -148,7 +148,7 @@ export class Sessions {
       case 'input.uncertain':
         throw new PosternError({
           code: 'delivery_uncertain',
-          detail: `whether the agent has ${deliveryId} is not known: it died twice in the hand-over`,
+          detail: `whether the agent has ${deliveryId} is not known: it died in the hand-over`,
           retryable: false,
         })
       case 'turn.ended': {

@@ -183,6 +183,35 @@ test('an agent that does not obey an interrupt is ended, and what waits goes to 
   await confirmed(server, id, next.deliveryId)
 })
 
+test.each([
+  [
+    'an interrupt',
+    (server: TestServer, id: string) =>
+      server.call('POST', `/api/sessions/${id}/interrupt`, undefined, { token: true }),
+  ],
+  ['a message', (server: TestServer, id: string) => send(server, id, 'this instead', { delivery: 'interrupt' })],
+])('a turn that %s cuts off does not begin again, also when the agent showed no sign of it', async (_, interrupt) => {
+  const clock = createJumpingClock(Date.now())
+  await using server = await startTestServer({ clock })
+  const { id } = await open(server)
+  await inState(server, id, 'idle')
+  for (const pid of processesOf(id)) process.kill(pid, 'SIGSTOP')
+  const { body: cut } = await send(server, id, '/sleep 60')
+  await eventually(async () => (await delivery(server, id, cut.deliveryId))?.status === 'delivered')
+  const passing = setInterval(() => clock.pass(1_000), 50)
+  const answer = await interrupt(server, id)
+  expect(answer.status, answer.text).toBeLessThan(300)
+  await eventually(async () => (await delivery(server, id, cut.deliveryId))?.status !== 'delivered')
+  clearInterval(passing)
+  const { body: next } = await send(server, id, 'next')
+  await confirmed(server, id, next.deliveryId)
+  expect(await delivery(server, id, cut.deliveryId)).toMatchObject({ status: 'uncertain', possibleDuplicate: false })
+  const ended = (await events(server, id)).flatMap(({ type, deliveryId }) =>
+    type === 'turn.ended' ? [deliveryId] : [],
+  )
+  expect(ended.filter((deliveryId) => deliveryId === cut.deliveryId)).toHaveLength(1)
+})
+
 test('what an agent leaves behind is gone when its session has ended', async () => {
   await using server = await startTestServer({ config: faulty })
   const { id } = await open(server, { agent: 'faulty', prompt: '/orphan' })

@@ -395,7 +395,7 @@ export type DeliveryList = {
 };
 
 /**
- * `accepted`: on disk, waits. `injecting`: being written to the agent. `delivered`: written whole to the live, idle agent. `confirmed`: the agent has shown a sign of that turn. `failed`: will not be delivered, see `reason`. `uncertain`: the server died twice in the hand-over.
+ * `accepted`: on disk, waits. `injecting`: being written to the agent. `delivered`: written whole to the live, idle agent. `confirmed`: the agent has shown a sign of that turn. `failed`: will not be delivered, see `reason`. `uncertain`: whether the agent has it is not known: the hand-over was cut off twice, or interrupted.
  */
 export type DeliveryStatus = 'accepted' | 'injecting' | 'delivered' | 'confirmed' | 'failed' | 'uncertain';
 

@@ -76,7 +76,7 @@ export function describe(event: Event): string | undefined {
     case 'input.failed':
       return `✗ ${field('deliveryId')} was not delivered: ${field('reason')}`
     case 'input.uncertain':
-      return `✗ ${field('deliveryId')}: the agent died twice in the hand-over; whether it has it is not known`
+      return `✗ ${field('deliveryId')}: the agent died in the hand-over; whether it has it is not known`
     case 'turn.ended':
       return describeTurn(event)
     case 'permission.requested':

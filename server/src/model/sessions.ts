@@ -159,7 +159,7 @@ export const DeliveryStatus = z.enum(['accepted', 'injecting', 'delivered', 'con
   description:
     '`accepted`: on disk, waits. `injecting`: being written to the agent. `delivered`: written whole to the live, idle agent. ' +
     '`confirmed`: the agent has shown a sign of that turn. `failed`: will not be delivered, see `reason`. ' +
-    '`uncertain`: the server died twice in the hand-over.',
+    '`uncertain`: whether the agent has it is not known: the hand-over was cut off twice, or interrupted.',
 })
 export type DeliveryStatus = z.infer<typeof DeliveryStatus>
 

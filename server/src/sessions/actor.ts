@@ -364,6 +364,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     await mailbox.handing // a message that is being handed over is a turn in a moment
     const { atWork } = mailbox
     if (!atWork || !live || atWork.deliveryId === by) return
+    atWork.isInterrupted = true
     const waited = new AbortController()
     const late = clock.sleep(CANCEL_MS, waited.signal).then(
       () => 'late' as const,

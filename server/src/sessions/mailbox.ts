@@ -28,6 +28,8 @@ export interface NewMessage {
 export interface AtWork extends HandOver {
   readonly deliveryId: string
   usage: Usage
+  /** Somebody wants it to end: it does not begin again. */
+  isInterrupted: boolean
   /** Settles once the end of the turn was dealt with; stays pending when its process ends first. */
   readonly over: Promise<void>
 }
@@ -68,7 +70,8 @@ export interface Mailbox {
   announce(first: DeliveryRow): void
   /** Hands the next one over if the agent is free. */
   pump(): void
-  /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`. */
+  /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`: the second time, and
+   * when the turn was interrupted. */
   cutOff(detail: string): Promise<void>
   /** Marks of messages that may have reached the agent before it was cut off, to be looked for in what it remembers. */
   sought(): string[]
@@ -241,7 +244,12 @@ export function createMailbox(
     }
     const made = handOver({ deliveries, clock, log, giveUp }, connection, injecting, isAwaited)
     const over = Promise.withResolvers<void>()
-    const mine: AtWork = Object.assign(made, { deliveryId: injecting.id, usage: NO_USAGE, over: over.promise })
+    const mine: AtWork = Object.assign(made, {
+      deliveryId: injecting.id,
+      usage: NO_USAGE,
+      isInterrupted: false,
+      over: over.promise,
+    })
     atWork = mine
     made.turn.ended.then(
       (end) => void turnEnded(mine, end).then(over.resolve),
@@ -289,7 +297,7 @@ export function createMailbox(
       const error = { kind: 'agent', message: detail }
       void log({ type: 'turn.ended', deliveryId: last.id, status: 'failed', text: '', error, usage: cut.usage })
       if (last.status === 'confirmed' || last.endedAt !== null) return
-      if (last.attempts < MAX_ATTEMPTS) return line.putBack(last)
+      if (last.attempts < MAX_ATTEMPTS && !cut.isInterrupted) return line.putBack(last)
       const patch = { status: 'uncertain' as const, endedAt: isoTime(clock.now()) }
       await deliveries.update(last.id, patch).catch((failed: unknown) => deps.onError(`delivery ${last.id}`, failed))
       void log({ type: 'input.uncertain', deliveryId: last.id })
