@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { newId, systemClock } from '../src/clock.ts'
 import { fingerprintOf, openClaims } from '../src/store/claims.ts'
-import { systemDisk } from '../src/store/disk.ts'
+import { systemDisk, type Disk } from '../src/store/disk.ts'
+import { HAND_OVER_MS } from '../src/sessions/hand-over.ts'
 import {
   deliveriesOf,
   deliveryOf,
@@ -18,6 +19,7 @@ import {
 } from './channels.ts'
 import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer } from './harness.ts'
+import { createJumpingClock } from './jumping-clock.ts'
 import { rawJson } from './raw-http.ts'
 import { eventually, temporaryDirectory } from './temporary.ts'
 
@@ -106,6 +108,44 @@ test('I3, I9: twenty at once whose key was claimed before a crash, and nothing r
   const [delivery, ...more] = await settled(server, grantId)
   expect([delivery?.id, delivery?.status, delivery?.possibleDuplicate, more]).toEqual([id, 'confirmed', false, []])
   expect(await handedOver(server, sessionId)).toEqual([id])
+})
+
+test('I1: where the disk holds the hand-over up, the first answer is the one that is replayed', async () => {
+  const clock = createJumpingClock(Date.now())
+  let isHeldUp = false
+  const released = Promise.withResolvers<void>()
+  const disk: Disk = {
+    ...systemDisk,
+    async open(...args) {
+      const file = await systemDisk.open(...args)
+      const write = file.write.bind(file) as (data: Buffer, ...more: number[]) => Promise<unknown>
+      const datasync = file.datasync.bind(file)
+      let isHandOver = false
+      return Object.assign(file, {
+        write: (data: Buffer, ...more: number[]) => {
+          isHandOver = data.toString().includes('"status":"delivered"')
+          return write(data, ...more)
+        },
+        async datasync() {
+          if ((isHeldUp ||= isHandOver)) await released.promise
+          await datasync()
+        },
+      })
+    },
+  }
+  await using made = await startWithSession({ clock, disk })
+  const { server, sessionId } = made
+  const { token } = await mint(server, { sessionId })
+  const body = { message: 'deploy finished', idempotency_key: 'k' }
+  const answered = knock(server, token, body)
+  await eventually(() => isHeldUp)
+  clock.pass(HAND_OVER_MS)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  released.resolve()
+  const first = await answered
+  expect([first.status, first.body.status]).toEqual([200, 'delivered'])
+  const again = await knock(server, token, body)
+  expect([again.status, again.text, again.headers.get('idempotency-replayed')]).toEqual([200, first.text, 'true'])
 })
 
 test('I2: the same key with another body is refused, and the first one stands', async () => {

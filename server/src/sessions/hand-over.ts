@@ -48,11 +48,16 @@ export function handOver(
   const turn = connection.prompt(textOf(injecting))
   turn.ended.catch(() => undefined)
 
+  /** The change that is on its way to the disk; never rejects. */
+  let queued: Promise<unknown> | undefined
+
   /** Until the disk takes it: the agent has the message already, and nothing can call it back. */
   async function store(patch: () => Partial<DeliveryRow>, from: DeliveryRow['status']): Promise<void> {
     for (;;) {
       try {
-        row = (await deliveries.update(deliveryId, patch(), { status: from })) ?? row
+        const update = deliveries.update(deliveryId, patch(), { status: from })
+        queued = update.catch(() => undefined)
+        row = (await update) ?? row
         return
       } catch {
         if (giveUp.aborted) return
@@ -90,10 +95,10 @@ export function handOver(
   async function answer(): Promise<DeliveryRow> {
     const wait = new AbortController()
     const late = clock.sleep(HAND_OVER_MS, wait.signal).catch(() => undefined)
-    const first = await Promise.race([handed.catch(() => undefined), late])
+    await Promise.race([through, late])
     wait.abort()
-    // Late, but queued in time: the disk has it in a moment, and says which answer it was.
-    return first ?? { ...injecting, answeredAs: 'buffered' }
+    await queued // in time, and late on the disk: it says which answer it was
+    return row.answeredAs === 'delivered' ? row : { ...injecting, answeredAs: 'buffered' }
   }
 
   return {
