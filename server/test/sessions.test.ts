@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
 import { knock, mint } from './channels.ts'
+import { diskError, faultyDisk } from './faulty-disk.ts'
 import { startTestServer } from './harness.ts'
 import {
   confirmed,
@@ -323,6 +324,38 @@ test('one key opens one session and sends one message, also after a restart', as
   expect(other.status).toBe(422)
   expect(await replies(server, session.id)).toHaveLength(1)
 })
+
+test.each([
+  ['key', 1],
+  ['first message', 2],
+  ['record', 3],
+])(
+  'D3: a session whose %s the disk did not take leaves nothing; asked again it hears its first message once',
+  async (_, nth) => {
+    await using directory = await temporaryDirectory()
+    const faulty = faultyDisk()
+    let id = ''
+    {
+      await using server = await startTestServer({ dataDir: directory.path, disk: faulty.disk })
+      const body = { wsId: await server.workspace(), agent: 'demo', prompt: 'hello' }
+      let syncs = 0
+      faulty.onCall = (name) => {
+        if (name === 'datasync' && ++syncs === nth) throw diskError('ENOSPC')
+        return undefined
+      }
+      const options = { token: true, headers: { 'idempotency-key': 'k' } }
+      const refused = await server.call('POST', '/api/sessions', body, options)
+      expect(refused).toMatchObject({ status: 503, body: { code: 'storage_unavailable' } })
+      ;({ id } = (await server.call<Session>('POST', '/api/sessions', body, options)).body)
+      await eventually(async () => (await replies(server, id)).length === 1)
+    }
+    await using server = await startTestServer({ dataDir: directory.path })
+    const { body } = await send(server, id, 'next')
+    await confirmed(server, id, body.deliveryId)
+    const found = await server.call<{ deliveries: Delivery[] }>('GET', `/api/sessions/${id}/deliveries`)
+    expect(found.body.deliveries.map(({ message }) => message)).toEqual(['next', 'hello'])
+  },
+)
 
 test('a session in a workspace that is not ready for it is refused by name', async () => {
   await using server = await startTestServer({ config: faulty })

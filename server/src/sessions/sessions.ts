@@ -15,7 +15,7 @@ import {
   type Session,
   type SessionRow,
 } from '../model/sessions.ts'
-import { fingerprintOf, SERVER_KEYS, type Claims } from '../store/claims.ts'
+import { fingerprintOf, once, SERVER_KEYS, type Claims } from '../store/claims.ts'
 import { decodeCursor, encodeCursor } from '../store/cursor.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import { createActor, type Actor, type ActorDeps } from './actor.ts'
@@ -136,11 +136,21 @@ export function createSessions(deps: SessionsDeps): Sessions & {
           credentials: workspace.credentials,
           ...(agent.configured && { launch: launchOf(agent, workspace.permissions, body.model ?? null, cwd) }),
         }
-        await claim?.commit(id)
-        // The first message before the session: a crash between the two leaves a message to nobody, not a silent session.
         const first = body.prompt === undefined ? [] : [firstMessage(id, body.prompt, createdAt)]
-        for (const message of first) await deliveries.insert(message)
-        if (!(await sessions.insert(row))) return { session: await view(await find(id)), replayed: true }
+        let isMine = false
+        try {
+          isMine = await once(claim, id, async () => {
+            // Before the session: a crash between the two leaves a message to nobody, not a silent session.
+            for (const message of first) await deliveries.insert(message)
+            return await sessions.insert(row)
+          })
+        } finally {
+          if (!isMine) for (const message of first) await deliveries.remove(message.id).catch(() => undefined)
+        }
+        if (!isMine) {
+          taken.giveBack()
+          return { session: await view(await find(id)), replayed: true }
+        }
         const actor = createActor(actorDeps, row, first)
         actors.set(id, actor)
         first.forEach(actor.announce)
