@@ -1,6 +1,10 @@
 import { z } from 'zod'
 import { Budget } from './model/budget.ts'
 import { MessageText } from './model/message.ts'
+import { wordsOf } from './model/words.ts'
+
+// What schemas refuse is told in our words, wherever it is parsed.
+z.config({ localeError: wordsOf })
 
 /**
  * Every record and event of the product. Read this first: the names here are the names on the wire, in the
@@ -35,18 +39,20 @@ const nullableIso = (description: string) => z.iso.datetime().nullable().meta({ 
 
 export const WorkspaceId = z
   .string()
-  .regex(/^ws-[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/)
+  .regex(/^ws-[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, {
+    error: 'must be ws- and 1 to 63 of a-z 0-9 -, such as ws-news',
+  })
   .meta({ description: 'Workspace id, `ws-<slug>`; stable.', example: 'ws-news' })
 export const TaskId = z
   .string()
-  .regex(/^headless_[0-9A-HJKMNP-TV-Z]{26}$/)
+  .regex(/^headless_[0-9A-HJKMNP-TV-Z]{26}$/, { error: 'must be a whole run id, headless_ and 26 digits and capitals' })
   .meta({
     description: 'Run id, `headless_<ulid>`; later runs sort later.',
     example: 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6',
   })
 export const AgentId = z
   .string()
-  .regex(/^[a-z][a-z0-9-]{0,31}$/)
+  .regex(/^[a-z][a-z0-9-]{0,31}$/, { error: 'must be 1 to 32 of a-z 0-9 -, beginning with a letter' })
   .meta({ description: 'Agent id, such as `claude`, `demo` or the name of a configured agent.', example: 'demo' })
 
 export const PermissionLevel = z.enum(['ask', 'edit', 'full']).meta({

@@ -119,7 +119,7 @@ describe('method', () => {
     const answer = await send('PUT /api/workspaces/ws-a')
     expect(answer.status).toBe(405)
     expect(answer.headers['allow']).toBe('GET, PATCH, DELETE, HEAD, OPTIONS')
-    expect(answer.json?.['code']).toBe('method_not_allowed')
+    expect(answer.json).toMatchObject({ code: 'method_not_allowed', hint: 'Use a method that `Allow` names.' })
     expect((await send('GET /api/workspaces/ws-a/headless')).headers['allow']).toBe('POST, OPTIONS')
     expect((await send('TRACE /healthz')).status).toBe(405)
     expect((await send('PROPFIND /healthz')).status).toBe(405)

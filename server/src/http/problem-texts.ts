@@ -13,7 +13,7 @@ export const PROBLEMS: Record<ErrorCode, { detail: string; advice: string }> = {
     advice: 'Correct the request line or the headers; `detail` names what is wrong.',
   },
   validation_failed: {
-    detail: 'timeoutMs: expected number, received string',
+    detail: 'timeoutMs: must be a number, not text',
     advice: 'Correct the fields that `errors` points to.',
   },
   unknown_field: {

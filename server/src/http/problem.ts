@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { ERRORS, type ErrorCode } from '../errors.ts'
+import { PROBLEMS } from './problem-texts.ts'
 
 /** The body of every failure. Source: RFC 9457; RFC 6901 for the pointers. */
 export const Problem = z
@@ -33,6 +34,14 @@ export type Problem = z.infer<typeof Problem>
 /** A URI reference to the page that explains a code. Stable. */
 export const problemType = (code: ErrorCode): string => `/docs#${code}`
 
+/** Codes of requests that are wrong in their form: what to do is the same for each. */
+const ADVISED: ReadonlySet<ErrorCode> = new Set([
+  'validation_failed',
+  'method_not_allowed',
+  'not_acceptable',
+  'unsupported_media_type',
+])
+
 /** @param detail names the thing, its value and the limit; shown to callers as it is */
 export function problemOf(
   code: ErrorCode,
@@ -41,7 +50,7 @@ export function problemOf(
   more: Pick<Problem, 'hint' | 'errors'> = {},
 ): Problem {
   const { status, title, retryable } = ERRORS[code]
-  const { hint, errors } = more
+  const { hint = ADVISED.has(code) ? PROBLEMS[code].advice : undefined, errors } = more
   return {
     type: problemType(code),
     title,

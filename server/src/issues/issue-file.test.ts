@@ -75,7 +75,7 @@ describe('a file', () => {
     ['---\nstatus: todo\n---\n', ['2: title: is missing']],
     [
       '---\ntitle: x\n\nstatus: later\n---\n',
-      ['4: status: Invalid option: expected one of "backlog"|"todo"|"in_progress"|"done"|"canceled"'],
+      ['4: status: must be one of backlog, todo, in_progress, done, canceled, not "later"'],
     ],
     [
       '---\ntitle: x\nwhen:\n  kind: cron\n  cron: 61 9 * * *\n---\nx',
@@ -114,10 +114,7 @@ describe('a file', () => {
     ],
     [
       '---\ntitle: x\ntimeoutMs: 10m\noverlap: maybe\n---\n',
-      [
-        '3: timeoutMs: Invalid input: expected number, received string',
-        '4: overlap: Invalid option: expected one of "skip"|"queue"',
-      ],
+      ['3: timeoutMs: must be a number, not text', '4: overlap: must be one of skip, queue, not "maybe"'],
     ],
   ])('%j is broken in the lines %j', (text, expected) => {
     expect(errorsOf(text)).toEqual(expected)

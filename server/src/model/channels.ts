@@ -20,7 +20,9 @@ export type ChannelLimits = { readonly [name in Exclude<keyof typeof CHANNEL_LIM
 
 export const GrantId = z
   .string()
-  .regex(/^grant_[0-7][0-9A-HJKMNP-TV-Z]{25}$/)
+  .regex(/^grant_[0-7][0-9A-HJKMNP-TV-Z]{25}$/, {
+    error: 'must be a whole grant id, grant_ and 26 digits and capitals',
+  })
   .meta({ description: 'Grant id, `grant_<ulid>`.', example: 'grant_01M7W3P5H2A9E4R7W0Y6ZC8MND' })
 
 const VERB_NAMES = ['send_input'] as const

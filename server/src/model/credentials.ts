@@ -18,7 +18,9 @@ export const CREDENTIAL_LIMITS = {
 
 export const CredentialName = z
   .string()
-  .regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,63})$/)
+  .regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,63})$/, {
+    error: 'must be 1 to 64 letters, digits, . _ or -, beginning with a letter or digit',
+  })
   .meta({
     description: `Name of a credential: 1 to ${CREDENTIAL_LIMITS.nameLength} letters, digits, \`.\`, \`_\`, \`-\`; case matters.`,
     example: 'anthropic',

@@ -19,7 +19,7 @@ export const INBOX_LIMITS = {
 
 export const InboxId = z
   .string()
-  .regex(/^inb_[0-9A-HJKMNP-TV-Z]{26}$/)
+  .regex(/^inb_[0-9A-HJKMNP-TV-Z]{26}$/, { error: 'must be a whole entry id, inb_ and 26 digits and capitals' })
   .meta({
     description: 'Inbox entry id, `inb_<ulid>`; later entries sort later.',
     example: 'inb_01M7W3N1TT5V8Y0B3D6F9HKMPR',

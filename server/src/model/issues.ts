@@ -28,7 +28,9 @@ export const ISSUE_FOLDER = '.postern/issues'
 
 export const IssueId = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9_-]{0,63}$/)
+  .regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, {
+    error: 'must be 1 to 64 of a-z 0-9 - _, beginning with a letter or digit',
+  })
   .meta({
     description: 'Name of the issue file without `.md`: 1 to 64 of `a-z 0-9 - _`, beginning with a letter or digit.',
     example: 'pre-market-brief',
@@ -79,7 +81,7 @@ export const TimeZoneName = z
 /** Names the bytes of a file. */
 export const Revision = z
   .string()
-  .regex(/^[0-9a-f]{16}$/)
+  .regex(/^[0-9a-f]{16}$/, { error: 'must be the revision that was read, 16 of 0-9 a-f' })
   .meta({
     description: 'The revision you read; if the file has another one by now, 409 and nothing changes.',
     example: '5f0c2e51a7d3b946',

@@ -8,7 +8,9 @@ import { MessageText, SenderName } from './message.ts'
 const ulid = (prefix: string, what: string, example: string) =>
   z
     .string()
-    .regex(new RegExp(`^${prefix}_[0-9A-HJKMNP-TV-Z]{26}$`))
+    .regex(new RegExp(`^${prefix}_[0-9A-HJKMNP-TV-Z]{26}$`), {
+      error: `must be a whole ${what.toLowerCase()} id, ${prefix}_ and 26 digits and capitals`,
+    })
     .meta({ description: `${what} id, \`${prefix}_<ulid>\`.`, example })
 
 export const SessionId = ulid('sess', 'Session', 'sess_01M7W2YAHR3Q8V5N0D6C7BKXTE')
