@@ -92,7 +92,7 @@ describe('the documents', () => {
       // For a word it does not know it would explain the command before it.
       expect(stdout).toMatch(new RegExp(`^Usage: postern ${words.join('(\\|ws)? ')}(\\|ws)? `, 'm'))
       const named: string[] = flags.match(/(?<![\w-])--?[a-z][a-z-]*/g) ?? []
-      const own = stdout.split('\nGlobal options:')[0] ?? ''
+      const own = stdout.split('\nGlobal Options:')[0] ?? ''
       const there = [...own.matchAll(/^ +(?:(-\w), )?(--[a-z-]+)/gm)].filter(([, , long]) => long !== '--help')
       for (const flag of named)
         expect(

@@ -1,7 +1,8 @@
 import { Command, CommanderError, Option } from 'commander'
 import { examples, type Action } from './command.ts'
 import { createContext, type Context, type GlobalOptions } from './context.ts'
-import { EXIT } from './exit.ts'
+import { CliExit, EXIT } from './exit.ts'
+import { addExamples, strayWord } from './help.ts'
 import { addCredentials } from './credential-commands.ts'
 import { addIssues } from './issue-commands.ts'
 import { addInbox } from './inbox-commands.ts'
@@ -21,7 +22,7 @@ export async function runCli(args: string[]): Promise<number> {
 }
 
 /** The commands. What each does is loaded when it is called, so that help and errors are quick. */
-function build(done: (code: number) => void): Command {
+export function build(done: (code: number) => void): Command {
   const program = new Command('postern')
     .description('A door to your coding agents.')
     .version(version, '-V, --version')
@@ -33,6 +34,7 @@ function build(done: (code: number) => void): Command {
     .option('--token-file <path>', 'file that holds the token (POSTERN_TOKEN does the same; never an argument)')
     .option('--data <path>', 'data directory (POSTERN_HOME does the same)')
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, '✗ usage  ')) })
+    .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError('(--help shows examples)')
     .exitOverride()
     .addHelpText(
@@ -56,6 +58,8 @@ function build(done: (code: number) => void): Command {
       const rest = received.slice(0, -1) as T // the last is the command itself
       const context = createContext(program.opts<GlobalOptions>())
       try {
+        const stray = strayWord(received.at(-1) as Command)
+        if (stray) throw new CliExit(EXIT.usage, stray.message, stray.hint)
         done(await run(context, ...rest))
       } catch (error) {
         const { explain } = await import('./explain.ts')
@@ -121,8 +125,11 @@ function build(done: (code: number) => void): Command {
   })
   // Listed nowhere: `main.ts` hands it its arguments before this file is loaded.
   program.command('demo-agent', { hidden: true }).allowUnknownOption()
-  for (const each of [program, ...program.commands.flatMap((command) => [command, ...command.commands])])
+  for (const each of program.commands.flatMap((command) => [command, ...command.commands])) {
     each.exitOverride()
+    addExamples(each)
+    if (each.name() === 'ls') each.allowExcessArguments() // the action says what was meant
+  }
   return program
 }
 
