@@ -1,10 +1,12 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
 import { knock, mint } from './channels.ts'
 import { diskError, faultyDisk } from './faulty-disk.ts'
-import { startTestServer } from './harness.ts'
+import { STEER_MS } from '../src/sessions/steer.ts'
+import { startTestServer, type TestServer } from './harness.ts'
+import { createJumpingClock } from './jumping-clock.ts'
 import {
   confirmed,
   delivery,
@@ -113,6 +115,62 @@ test('an agent that cannot be steered says so; a message without a turn at work 
   expect(await send(server, session.id, 'left', { delivery: 'steer' })).toMatchObject({
     status: 409,
     body: { code: 'steer_not_supported' },
+  })
+})
+
+describe('a message for the turn at work', () => {
+  const steered = `${import.meta.dirname}/agents/steered-agent.mjs`
+  const config = { agents: { steered: { command: [process.execPath, steered], acp: 'only' } } }
+  const turns = async (server: TestServer, id: string): Promise<unknown[]> =>
+    (await events(server, id)).flatMap((event) =>
+      event.type === 'turn.ended' ? [[event['deliveryId'], event['status'], event.text]] : [],
+    )
+
+  test('becomes part of it', async () => {
+    await using server = await startTestServer({ config })
+    const { id } = await open(server, { agent: 'steered', prompt: 'work' })
+    await eventually(async () => (await get(server, id)).steerable)
+    await eventually(async () => (await events(server, id)).some(({ type }) => type === 'agent.message'))
+    const { status, body } = await send(server, id, 'stop', { delivery: 'steer' })
+    expect([status, body.status]).toEqual([200, 'delivered'])
+    await eventually(async () => (await replies(server, id)).length > 0)
+    expect(await replies(server, id)).toEqual(['heard work, then stop'])
+  })
+
+  test('that meets its end is a turn of its own, and what waits comes after that', async () => {
+    await using server = await startTestServer({ config })
+    const { id } = await open(server, { agent: 'steered', prompt: 'work' })
+    await eventually(async () => (await events(server, id)).some(({ type }) => type === 'agent.message'))
+    const [late, next] = await Promise.all([send(server, id, 'late', { delivery: 'steer' }), send(server, id, 'next')])
+    expect([late.status, next.status]).toEqual([200, 202])
+    await confirmed(server, id, next.body.deliveryId)
+    await eventually(async () => (await turns(server, id)).length === 3)
+    expect(await turns(server, id)).toEqual([
+      [expect.any(String), 'completed', 'heard work'],
+      [late.body.deliveryId, 'completed', 'heard late'],
+      [next.body.deliveryId, 'completed', 'heard next'],
+    ])
+  })
+
+  test('to which the agent says nothing waits, and is handed over as a possible duplicate', async () => {
+    const clock = createJumpingClock(Date.now())
+    await using server = await startTestServer({ config, clock })
+    const { id } = await open(server, { agent: 'steered', prompt: 'work' })
+    await eventually(async () => (await events(server, id)).some(({ type }) => type === 'agent.message'))
+    const answer = send(server, id, 'mute', { delivery: 'steer' })
+    await eventually(async () =>
+      (await events(server, id)).some(({ type, mode }) => type === 'input.accepted' && mode === 'steer'),
+    )
+    await eventually(async () => {
+      const { body } = await server.call<{ deliveries: Delivery[] }>('GET', `/api/sessions/${id}/deliveries`)
+      return body.deliveries.some(({ message, status }) => message === 'mute' && status === 'injecting')
+    })
+    clock.pass(STEER_MS)
+    const { status, body } = await answer
+    expect([status, body.status]).toEqual([202, 'buffered'])
+    expect(await delivery(server, id, body.deliveryId)).toMatchObject({ status: 'accepted', mode: 'queue' })
+    await server.call('POST', `/api/sessions/${id}/interrupt`, undefined, { token: true })
+    expect(await confirmed(server, id, body.deliveryId)).toMatchObject({ possibleDuplicate: true })
   })
 })
 

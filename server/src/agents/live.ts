@@ -91,8 +91,13 @@ export interface AgentConnection {
   open(task: LiveTask, conversationId: string | null, sought?: string[]): Promise<Opened>
   /** Sends one message as a turn; one at a time: the caller waits for `ended` before the next. */
   prompt(text: string): Turn
-  /** Puts a message into the turn at work. @throws AgentRefused, AgentGone; never called unless `canSteer` */
-  steer(text: string): Promise<void>
+  /**
+   * Puts a message into the turn at work; never called unless `canSteer`. Resolves with a turn that the agent began with
+   * it, as the one at work had just ended: the caller waits for its `ended` before the next prompt.
+   *
+   * @throws AgentRefused: the agent did not take it; AgentGone: it may have
+   */
+  steer(text: string): Promise<Turn | undefined>
   /** Asks the agent to end the turn at work; pending requests are answered "cancelled". The turn's own promise tells the end. */
   cancel(): Promise<void>
 }

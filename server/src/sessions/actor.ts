@@ -170,7 +170,6 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
         strikes = 0
         const lastActivityAt = live?.lastActivityAt ?? null
         saveLater({ turns: row.turns + 1, ...counted(usage), lastActivityAt })
-        rest()
       },
       interrupt: (by) => void interrupt(by),
     },

@@ -1,4 +1,4 @@
-import { AgentRefused, type AgentConnection, type LiveHandlers, type TurnEnd } from '../agents/live.ts'
+import { AgentRefused, type AgentConnection, type LiveHandlers, type Turn, type TurnEnd } from '../agents/live.ts'
 import type { AgentEvent } from '../agents/event.ts'
 import type { Redactor } from '../events/redactor.ts'
 
@@ -28,6 +28,14 @@ export function connectDiscreetly(
     flush()
     return redactor.value(end)
   }
+  function safe(turn: Turn): Turn {
+    const ended = turn.ended.then(closed, (gone: unknown) => {
+      flush()
+      throw gone
+    })
+    ended.catch(() => undefined)
+    return { ...turn, ended }
+  }
   async function refusing<T>(work: Promise<T>): Promise<T> {
     try {
       return await work
@@ -40,16 +48,11 @@ export function connectDiscreetly(
     flush,
     connection: {
       open: (...how) => refusing(connection.open(...how)),
-      prompt(text) {
-        const turn = connection.prompt(text)
-        const ended = turn.ended.then(closed, (gone: unknown) => {
-          flush()
-          throw gone
-        })
-        ended.catch(() => undefined)
-        return { ...turn, ended }
+      prompt: (text) => safe(connection.prompt(text)),
+      async steer(text) {
+        const begun = await refusing(connection.steer(text))
+        return begun && safe(begun)
       },
-      steer: (text) => refusing(connection.steer(text)),
       cancel: () => connection.cancel(),
     },
   }

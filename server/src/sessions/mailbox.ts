@@ -6,6 +6,7 @@ import { once, type Claim } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import { handOver, isFramed, type HandOver } from './hand-over.ts'
 import { createLine } from './line.ts'
+import { steerInto } from './steer.ts'
 import { cannotSteer, revoked, twin } from './why.ts'
 
 /** Milliseconds before a record that could not be written is tried again. */
@@ -51,7 +52,7 @@ export interface Receiver {
   rest(): void
   /** Messages wait, and it may be without a process. */
   wake(): void
-  /** A turn has ended, and what it used. */
+  /** A turn has ended, and what it used; it may go on with another. */
   turnEnded(usage: Usage): void
   /** Ends the turn at work, unless it is that of this message. */
   interrupt(by: string): void
@@ -104,6 +105,9 @@ export function createMailbox(
   const unwritten = new Set<string>()
   let handing: Promise<unknown> | undefined
   let atWork: AtWork | undefined
+  /** Messages that are being put into the turn at work, and the turn that the agent began with one of them after it. */
+  const steering = new Set<Promise<unknown>>()
+  let following: { made: HandOver; deliveryId: string } | undefined
 
   async function accept({ claim, ...message }: NewMessage): Promise<DeliveryRow> {
     receiver.assertOpen()
@@ -179,20 +183,20 @@ export function createMailbox(
     const injecting = await deliveries.update(accepted.id, { status: 'injecting', attempts: 1 }, { status: 'accepted' })
     if (!injecting) return accepted
     line.remove(accepted.id)
-    try {
-      await connection.steer(accepted.from === null ? accepted.message : `[${accepted.from}] ${accepted.message}`)
-    } catch (error) {
-      void log({ type: 'log', message: `could not steer: ${(error as Error).message}`, deliveryId: accepted.id })
-      const back = await deliveries.update(accepted.id, { status: 'accepted', attempts: 0, mode: 'queue' })
-      line.putBack(back ?? accepted)
+    const work = steerInto({ deliveries, clock, log }, connection, injecting).then((steered) => {
+      const { row, turn } = steered
+      const made = { answered: Promise.resolve(row), through: Promise.resolve(), settled: async () => row }
+      if (turn) following = { made: { turn, ...made }, deliveryId: row.id }
+      return steered
+    })
+    steering.add(work)
+    const { row, isThrough } = await work
+    steering.delete(work)
+    if (!isThrough) {
+      line.putBack(row)
       pump()
-      return back ?? accepted
     }
-    const at = isoTime(clock.now())
-    const patch = { status: 'confirmed' as const, deliveredAt: at, confirmedAt: at, endedAt: at }
-    const steered = await deliveries.update(accepted.id, { ...patch, answeredAs: 'delivered' })
-    void log({ type: 'input.delivered', deliveryId: accepted.id, possibleDuplicate: false, mode: 'steer' })
-    return steered ?? accepted
+    return row
   }
 
   function tracked<T>(work: Promise<T>): Promise<T> {
@@ -243,28 +247,33 @@ export function createMailbox(
       return back
     }
     const made = handOver({ deliveries, clock, log, giveUp }, connection, injecting, isAwaited)
+    attend(made, injecting.id)
+    return await made.answered
+  }
+
+  function attend(made: HandOver, deliveryId: string): void {
     const over = Promise.withResolvers<void>()
-    const mine: AtWork = Object.assign(made, {
-      deliveryId: injecting.id,
-      usage: NO_USAGE,
-      isInterrupted: false,
-      over: over.promise,
-    })
+    const mine: AtWork = Object.assign(made, { deliveryId, usage: NO_USAGE, isInterrupted: false, over: over.promise })
     atWork = mine
     made.turn.ended.then(
       (end) => void turnEnded(mine, end).then(over.resolve),
       () => undefined, // the end of the process tells
     )
-    return await made.answered
   }
 
   async function turnEnded(mine: AtWork, end: TurnEnd): Promise<void> {
     const { id: deliveryId } = await mine.settled()
+    // An answer that is still out may say that the agent works on, at what it was to be steered with.
+    await Promise.all(steering)
     if (atWork !== mine) return
     atWork = undefined
     const { status, text, error } = end
     void log({ type: 'turn.ended', deliveryId, status, text, ...(error && { error }), usage: mine.usage })
     receiver.turnEnded(mine.usage)
+    const next = following
+    following = undefined
+    if (next) return attend(next.made, next.deliveryId)
+    receiver.rest()
     pump()
   }
 
@@ -290,7 +299,7 @@ export function createMailbox(
     pump,
     async cutOff(detail) {
       const cut = atWork
-      atWork = undefined
+      atWork = following = undefined
       await handing
       if (!cut) return
       const last = await cut.settled()

@@ -31,6 +31,8 @@ export interface Translator {
    * @param answer the result of `session/prompt`, as it came; none when it was an error
    */
   finish(answer: Fields): void
+  /** True while a tool is at work. */
+  readonly isAtTool: boolean
   /** Of the turn: what was said after its last tool, and whether the agent lost its model (codex). */
   readonly turn: { text(): string; readonly lostModel: boolean }
   /** True: totals are noted and nothing is reported. What is replayed was reported when it happened. */
@@ -149,6 +151,9 @@ export function createTranslator(onEvent: (event: AgentEvent) => void): Translat
   }
 
   return {
+    get isAtTool() {
+      return tools.size > 0
+    },
     turn: {
       text: () => reply.text() ?? '',
       get lostModel() {
@@ -217,6 +222,17 @@ export function createTranslator(onEvent: (event: AgentEvent) => void): Translat
       if (counted || spent) emit(usage(counted?.inputTokens ?? 0, counted?.outputTokens ?? 0, spent))
     },
   }
+}
+
+/**
+ * True for an update by which an agent says that it is through with its turn. The answer to a prompt says it to everybody;
+ * of a turn that no prompt began nothing else does: codex is idle, claude has counted what a person asked for.
+ */
+export function saysThrough(update: Fields): boolean {
+  const meta = fields(update['_meta'])
+  if (fields(fields(meta['codex'])['threadStatus'])['type'] === 'idle') return true
+  const isCounted = update['sessionUpdate'] === 'usage_update' && update['cost'] !== undefined
+  return isCounted && fields(meta['_claude/origin'])['kind'] === 'human'
 }
 
 /** An input that says something of the call: opencode begins with the directory alone, claude and qwen with nothing. */

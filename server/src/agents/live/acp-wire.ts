@@ -4,6 +4,8 @@ import { parseJson } from '../json.ts'
 import { AgentGone, type LiveIo } from '../live.ts'
 import { readLines } from './lines.ts'
 
+/** Not part of the protocol; `initialize` says who has it. */
+export const STEER = '_session/steering'
 /** Characters of a line that is no message, kept in its `log` event. */
 const LOG_CHARACTERS = 500
 
@@ -24,6 +26,8 @@ export interface WireHandlers {
   onPromptWritten(): void
   /** The answer to the prompt, as it came. */
   onPromptAnswer(answer: { result: Fields } | { error: unknown }): void
+  /** The result of a `call` to steer; what the agent says next comes after it. */
+  onSteered(result: Fields): void
   onLog(message: string): void
   /** Once, when the output has ended, broken, or takes nothing more. */
   onGone(error: AgentGone): void
@@ -43,8 +47,8 @@ export interface Wire {
  * nothing but well-formed requests and answers that are awaited: on everything else it writes to the server's stderr.
  */
 export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
-  const awaited = new Set<unknown>()
-  let promptId: unknown
+  /** By the id of a request, its method. */
+  const awaited = new Map<unknown, string>()
   let gone: AgentGone | undefined
   const lost = Promise.withResolvers<never>()
   lost.promise.catch(() => undefined)
@@ -58,8 +62,7 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
   const writable = new WritableStream<AnyMessage>({
     async write(message) {
       const { id, method } = fields(message)
-      if (method !== undefined && id !== undefined) awaited.add(id)
-      if (method === methods.agent.session.prompt) promptId = id
+      if (typeof method === 'string' && id !== undefined) awaited.set(id, method)
       try {
         await io.write(`${JSON.stringify(message)}\n`)
       } catch (error) {
@@ -86,14 +89,18 @@ export function openWire(io: LiveIo, handlers: WireHandlers): Wire {
     if (typeof method === 'string') {
       if (id !== undefined) handlers.onRequest(message)
       else if (method !== methods.protocol.cancelRequest) return // one of its own, which we may ignore
-    } else if (!awaited.delete(id)) {
-      return handlers.onLog(`an answer nobody awaits: ${line}`.slice(0, LOG_CHARACTERS))
-    } else if (id === promptId) {
-      promptId = undefined
-      const { result, error } = message
-      handlers.onPromptAnswer(error === undefined ? { result: fields(result) } : { error })
+    } else {
+      const asked = awaited.get(id)
+      if (!awaited.delete(id)) return handlers.onLog(`an answer nobody awaits: ${line}`.slice(0, LOG_CHARACTERS))
+      answered(asked, message)
     }
     feed?.enqueue(parsed as AnyMessage)
+  }
+
+  function answered(asked: string | undefined, { result, error }: Fields): void {
+    if (asked === methods.agent.session.prompt)
+      handlers.onPromptAnswer(error === undefined ? { result: fields(result) } : { error })
+    if (asked === STEER && error === undefined) handlers.onSteered(fields(result))
   }
 
   function leave(error: AgentGone): void {

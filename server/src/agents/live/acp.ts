@@ -21,19 +21,19 @@ import {
   isUnknownConversation,
   readable,
 } from './acp-failures.ts'
-import { createTranslator } from './acp-updates.ts'
-import { openWire } from './acp-wire.ts'
+import { createTranslator, saysThrough } from './acp-updates.ts'
+import { openWire, STEER } from './acp-wire.ts'
 import { searchFor, type Search } from './search.ts'
 import { openTurn, type OpenTurn } from './turn.ts'
 
-/** Not part of the protocol; `initialize` says who has it. */
-const STEER = '_session/steering'
 /** Older than the options of a session, and gone from the SDK; gemini has nothing else. */
 const SET_MODEL = 'session/set_model'
 /** Milliseconds of silence after which a replay is over: gemini sends it after its answer. */
 const REPLAY_SILENCE_MS = 300
 /** Looks at most so often for that silence. */
 const REPLAY_LOOKS = 100
+/** Milliseconds without a word and without a tool after which a turn that no prompt began counts as over. */
+const SILENT_TURN_MS = 120_000
 
 export interface AcpOptions {
   clock: Clock
@@ -55,6 +55,11 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   /** By the id of the request: what the agent has asked and was not answered. */
   const asked = new Map<unknown, AbortController>()
   let turn: OpenTurn | undefined
+  /** Turns that the agent began with what it was to be steered with: those nobody has asked for yet, and one that waits for the end of the turn at work. */
+  const begunBySteer: OpenTurn[] = []
+  let next: OpenTurn | undefined
+  /** Present while such a turn is at work; aborted at its end. */
+  let unprompted: AbortController | undefined
   let sessionId = ''
   let updates = 0
   let search: Search | undefined
@@ -68,6 +73,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
       updates++
       if (update['sessionUpdate'] === 'user_message_chunk') search?.read(text(fields(update['content'])['text']) ?? '')
       if (translator.update(update)) turn?.sign()
+      if (unprompted && saysThrough(update)) endUnprompted()
     },
     onRequest({ id, method, params }) {
       turn?.sign()
@@ -80,19 +86,61 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
     onPermission: ask,
     onPromptWritten: () => turn?.wrote(),
     onPromptAnswer(answer) {
-      for (const each of asked.values()) each.abort()
-      const result = 'result' in answer ? answer.result : {}
-      const lastWords = translator.turn.text() // before tools that were left open are closed
-      translator.finish(result)
-      turn?.end('result' in answer ? endOf(result, lastWords) : endOfError(answer.error, lastWords))
+      end('result' in answer ? answer.result : {}, (result, lastWords) =>
+        'result' in answer ? endOf(result, lastWords) : endOfError(answer.error, lastWords),
+      )
+      if (next) beginUnprompted(next)
+    },
+    onSteered({ outcome }) {
+      if (outcome !== 'startedNewTurn') return
+      const begun = openTurn()
+      begun.wrote()
+      begun.sign()
+      begunBySteer.push(begun)
+      if (turn?.isOpen) next ??= begun
+      else beginUnprompted(begun)
     },
     onLog: (message) => handlers.onEvent({ type: 'log', message }),
     onGone(error) {
       gone = error
       for (const each of asked.values()) each.abort()
+      unprompted?.abort()
       turn?.fail(error)
+      next?.fail(error)
     },
   })
+
+  /** What comes after it belongs to the next turn. */
+  function end(result: Fields, judge: (result: Fields, lastWords: string) => TurnEnd): void {
+    for (const each of asked.values()) each.abort()
+    const lastWords = translator.turn.text() // before tools that were left open are closed
+    translator.finish(result)
+    turn?.end(judge(result, lastWords))
+    translator.begin()
+  }
+
+  function beginUnprompted(begun: OpenTurn): void {
+    turn = begun
+    next = undefined
+    canceled = false
+    refused = undefined
+    const over = (unprompted = new AbortController())
+    void untilSilent(over.signal).then(endUnprompted, () => undefined)
+  }
+
+  function endUnprompted(): void {
+    unprompted?.abort()
+    unprompted = undefined
+    end({ stopReason: canceled ? 'cancelled' : 'end_turn' }, endOf)
+  }
+
+  /** Not every agent says that it is through. Rejects when the signal aborts. */
+  async function untilSilent(signal: AbortSignal): Promise<void> {
+    for (let seen = -1; seen !== updates || translator.isAtTool || asked.size > 0;) {
+      seen = updates
+      await options.clock.sleep(SILENT_TURN_MS, signal)
+    }
+  }
 
   async function ask(id: unknown, params: Fields, signal: AbortSignal): Promise<string | undefined> {
     const own = asked.get(id)
@@ -272,7 +320,8 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
     },
     async steer(message) {
       if (!turn?.isOpen) throw new AgentRefused('agent', 'no turn is at work')
-      await call(STEER, { sessionId, prompt: [{ type: 'text', text: message }] })
+      const { outcome } = await call(STEER, { sessionId, prompt: [{ type: 'text', text: message }] })
+      return outcome === 'startedNewTurn' ? begunBySteer.shift()?.turn : undefined
     },
     async cancel() {
       if (!turn?.isOpen) return

@@ -251,7 +251,7 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
     async steer(message) {
       if (!turn?.isOpen) throw new AgentRefused('agent', 'no turn is at work')
       const answer = await call({ type: 'steer', message })
-      if (answer['success'] === true) return
+      if (answer['success'] === true) return undefined
       const complaint = text(answer['error']) ?? 'the agent did not take the message'
       throw new AgentRefused(failureKind(complaint), complaint)
     },

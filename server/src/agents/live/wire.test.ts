@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { systemClock } from '../../clock.ts'
+import { createJumpingClock } from '../../../test/jumping-clock.ts'
+import { systemClock, type Clock } from '../../clock.ts'
 import type { AgentEvent } from '../agent.ts'
 import { AgentGone, type AgentConnection, type LiveTask } from '../live.ts'
 import { isUnknownConversation } from './acp-failures.ts'
@@ -54,14 +55,14 @@ const cost = (amount: number): Message => ({ sessionUpdate: 'usage_update', cost
 /** A connection that is open; what the client says while opening is answered with `answers`, by method. */
 async function acp(
   answers: Record<string, Message> = {},
-  options: { conversationId?: string; model?: string; late?: (far: FarEnd) => Promise<void> } = {},
+  options: { conversationId?: string; model?: string; late?: (far: FarEnd) => Promise<void>; clock?: Clock } = {},
 ) {
   const { io, far } = joined()
   const events: AgentEvent[] = []
   const connection = connectAcp(
     io,
     { onEvent: (event) => void events.push(event), onRequest: async () => undefined },
-    { clock: { ...systemClock, sleep } },
+    { clock: options.clock ?? { ...systemClock, sleep } },
   )
   let looks = 0
   async function sleep(ms: number): Promise<void> {
@@ -214,6 +215,56 @@ test('a program that ends its output rejects what is open, and all that comes la
   await turn.written
   await expect(connection.prompt('more').written).rejects.toBeInstanceOf(AgentGone)
   await expect(connection.open(TASK, null)).rejects.toBeInstanceOf(AgentGone)
+})
+
+const STEERABLE = { initialize: { ...HELLO, _meta: { steering: { supported: true } } } }
+const THROUGH: [string, Message][] = [
+  ['codex', { sessionUpdate: 'session_info_update', _meta: { codex: { threadStatus: { type: 'idle' } } } }],
+  ['claude', { ...cost(1), _meta: { '_claude/origin': { kind: 'human' } } }],
+].map(([agent, through]) => [agent as string, update(through as Message)])
+
+test.each(THROUGH)(
+  'a turn that begins as the message for another one ends when the agent says so, as %s does',
+  async (_, through) => {
+    const { connection, far } = await acp(STEERABLE)
+    const first = connection.prompt('one')
+    const prompt = await far.read()
+    for (const isAnsweredFirst of [true, false]) {
+      const turn = isAnsweredFirst ? first : connection.prompt('three')
+      const asked = isAnsweredFirst ? prompt : await far.read()
+      const steering = connection.steer('two')
+      const steer = await far.read()
+      const answers = [
+        { jsonrpc: '2.0', id: asked['id'], result: { stopReason: 'end_turn' } },
+        { jsonrpc: '2.0', id: steer['id'], result: { outcome: 'startedNewTurn' } },
+      ]
+      await far.say(...(isAnsweredFirst ? answers : answers.toReversed()), update(words('the answer')), through)
+      expect(await turn.ended).toEqual({ status: 'completed', text: '' })
+      expect(await (await steering)?.ended).toEqual({ status: 'completed', text: 'the answer' })
+    }
+  },
+)
+
+test('a turn that no prompt began is over after a long silence, but not while a tool is at work', async () => {
+  const clock = createJumpingClock(Date.now())
+  const { connection, far } = await acp(STEERABLE, { clock })
+  const first = connection.prompt('one')
+  const prompt = await far.read()
+  const steering = connection.steer('two')
+  const steer = await far.read()
+  await answer(far, prompt)
+  await first.ended
+  await far.say({ jsonrpc: '2.0', id: steer['id'], result: { outcome: 'startedNewTurn' } })
+  const turn = await steering
+  const tool = { sessionUpdate: 'tool_call', toolCallId: 't', title: 'sleep', status: 'in_progress' }
+  await far.say(update(words('on it')), update(tool))
+  clock.pass(300_000)
+  clock.pass(300_000)
+  expect(await settled(turn?.ended ?? Promise.resolve())).toBe(false)
+  expect(() => connection.prompt('too early')).toThrow('a turn is at work')
+  await far.say(update({ ...tool, sessionUpdate: 'tool_call_update', status: 'completed' }), update(words('done')))
+  for (let is = false; !is; is = await settled(turn?.ended ?? Promise.resolve())) clock.pass(150_000)
+  expect(await turn?.ended).toEqual({ status: 'completed', text: 'done' })
 })
 
 test('one prompt at a time', async () => {

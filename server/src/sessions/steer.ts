@@ -1,0 +1,54 @@
+import { AgentRefused, type AgentConnection, type Turn } from '../agents/live.ts'
+import { isoTime, type Clock } from '../clock.ts'
+import type { NewEvent } from '../model.ts'
+import type { DeliveryRow } from '../model/sessions.ts'
+import type { Table } from '../store/table.ts'
+
+/** Milliseconds that an agent may take to say whether it was steered; fewer than it has to end a turn (`CANCEL_MS`). */
+export const STEER_MS = 5_000
+
+/** What became of a message for the turn at work. */
+export interface Steered {
+  row: DeliveryRow
+  /** False: it waits like any other. */
+  isThrough: boolean
+  /** The turn that the agent began with it, as the one at work had just ended. */
+  turn: Turn | undefined
+}
+
+/**
+ * Puts one message into the turn at work: its row is `injecting` on disk when this is called. One that was refused was not
+ * heard; one that got no answer in time may have been, and its next hand-over is marked as a possible duplicate. Never
+ * rejects. Decision 0019.
+ */
+export async function steerInto(
+  deps: { deliveries: Table<DeliveryRow>; clock: Clock; log(event: NewEvent): unknown },
+  connection: AgentConnection,
+  injecting: DeliveryRow,
+): Promise<Steered> {
+  const { deliveries, clock, log } = deps
+  const { id: deliveryId, from, message } = injecting
+  // What the disk does not take now stays `injecting` there, and is handed over again after a restart.
+  const store = async (patch: Partial<DeliveryRow>): Promise<DeliveryRow> =>
+    (await deliveries.update(deliveryId, patch, { status: 'injecting' }).catch(() => undefined)) ?? injecting
+  const waited = new AbortController()
+  const late = clock.sleep(STEER_MS, waited.signal).then(() => {
+    throw new Error(`the agent did not say within ${STEER_MS / 1000} s whether it took the message`)
+  })
+  late.catch(() => undefined)
+  try {
+    const steering = connection.steer(from === null ? message : `[${from}] ${message}`)
+    const turn = await Promise.race([steering, late])
+    const at = isoTime(clock.now())
+    const confirmed = { status: 'confirmed' as const, deliveredAt: at, confirmedAt: at, endedAt: at }
+    const row = await store({ ...confirmed, answeredAs: 'delivered' })
+    log({ type: 'input.delivered', deliveryId, possibleDuplicate: false, ...(!turn && { mode: 'steer' }) })
+    return { row, isThrough: true, turn }
+  } catch (error) {
+    log({ type: 'log', message: `could not steer: ${(error as Error).message}`, deliveryId })
+    const attempts = error instanceof AgentRefused ? 0 : injecting.attempts
+    return { row: await store({ status: 'accepted', attempts, mode: 'queue' }), isThrough: false, turn: undefined }
+  } finally {
+    waited.abort()
+  }
+}
