@@ -152,13 +152,24 @@ describe('a supervised program', () => {
     expect(run.left()).toEqual([])
   })
 
-  test.skipIf(!cgroups)('S13: without its mark too, where there are control groups', async () => {
+  /** Starts a child without group, session and environment; resolves with its pid once the run has ended. */
+  async function escape(processes: typeof withGroups): Promise<number> {
     await using directory = await temporaryDirectory()
     const file = join(directory.path, 'pid')
     const script = `(env -i setsid bash -c 'echo $$ > ${file}; exec sleep 1000' >/dev/null 2>&1 &); while [ ! -s ${file} ]; do sleep 0.05; done`
-    expect(await bash(script, {}, withGroups).ended).toMatchObject({ reason: 'exited', survivors: 0 })
-    const pid = Number(readFileSync(file, 'utf8'))
+    expect(await bash(script, {}, processes).ended).toMatchObject({ reason: 'exited', survivors: 0 })
+    return Number(readFileSync(file, 'utf8'))
+  }
+
+  test.skipIf(!cgroups)('S13: without its mark too, where there are control groups', async () => {
+    const pid = await escape(withGroups)
     await eventually(() => !isRunning(pid))
+  })
+
+  test('S13: without its mark it is not found where there are none, and nothing else is taken for it', async () => {
+    const pid = await escape(withoutGroups)
+    expect(isRunning(pid)).toBe(true)
+    process.kill(pid, 'SIGKILL')
   })
 
   test('S15: a program that forks without end is stopped', async () => {
