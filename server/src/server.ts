@@ -318,6 +318,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         directory: join(dataDir, 'probes'),
         findProgram: locate,
         temporaries,
+        turns,
+        liveFiles,
         environment: environmentOf,
       }),
     })

@@ -10,7 +10,10 @@ import type { AgentProbe } from '../model/agents.ts'
 import { createLineSplitter } from '../process/lines.ts'
 import type { Processes } from '../process/supervise.ts'
 import type { Temporaries, Temporary } from '../process/temporary.ts'
+import type { Turns } from '../process/turns.ts'
+import type { LiveFiles } from '../store/live-files.ts'
 import { judge } from './outcome.ts'
+import type { LiveRun } from './types.ts'
 
 export const PROBE_PROMPT = 'Reply with the single word: ready'
 const PROBE_TIMEOUT_MS = 60_000
@@ -19,7 +22,7 @@ const KEPT_CHARACTERS = 8_000
 
 /**
  * Runs one fixed prompt with an agent, in an empty directory and read only: shows whether it starts, is logged in and
- * answers. Takes a place like any run; no record is kept.
+ * answers. Takes a place and its turn like any run; no record is kept.
  */
 export function createProbe(deps: {
   agents: Agents
@@ -30,6 +33,8 @@ export function createProbe(deps: {
   directory: string
   findProgram(name: string): Promise<string | undefined>
   temporaries: Temporaries
+  turns: Turns
+  liveFiles: LiveFiles<LiveRun>
   environment(task: { taskId: string; wsId: string; command: Command; temporary: string }): Record<string, string>
 }): (agentId: string, signal: AbortSignal) => Promise<AgentProbe> {
   const { agents, processes, dispatch, clock } = deps
@@ -47,6 +52,7 @@ export function createProbe(deps: {
     }
     let directory: string | undefined
     let temporary: Temporary | undefined
+    let endTurn: (() => void) | undefined
     const startedAt = clock.monotonic()
     const answer = (ok: boolean, reason: string | null, detail: string | null, text: string | null): AgentProbe => {
       return { agent: agentId, ok, reason, detail, text, durationMs: Math.round(clock.monotonic() - startedAt) }
@@ -77,6 +83,7 @@ export function createProbe(deps: {
       const abort = new AbortController()
       const onHangUp = (): void => abort.abort('canceled')
       signal.addEventListener('abort', onHangUp, { once: true })
+      if (agent.sharedHome !== undefined) endTurn = await deps.turns.take(agent.sharedHome, abort.signal)
       let stdout = ''
       let stderr = ''
       const supervised = processes.supervise({
@@ -89,8 +96,9 @@ export function createProbe(deps: {
         timeoutMs: PROBE_TIMEOUT_MS,
         idleTimeoutMs: null,
         signal: abort.signal,
-        onStarted: () => Promise.resolve(),
+        onStarted: (identity) => deps.liveFiles.write(taskId, { identity }),
         onOutput(stream, chunk) {
+          endTurn?.()
           if (stream === 'stderr') stderr = (stderr + chunk.toString('utf8')).slice(0, KEPT_CHARACTERS)
           else if (headless.output === 'text') stdout = (stdout + chunk.toString('utf8')).slice(-KEPT_CHARACTERS)
           else
@@ -112,7 +120,9 @@ export function createProbe(deps: {
       const text = headless.output === 'text' ? stdout : fold.state.text
       return answer(verdict.status === 'succeeded', verdict.reason, verdict.detail, text)
     } finally {
+      endTurn?.()
       place.free()
+      await deps.liveFiles.remove(taskId).catch(() => undefined)
       await temporary?.remove()
       if (directory !== undefined) await rm(directory, { recursive: true, force: true })
     }

@@ -116,7 +116,7 @@ export interface Runs {
   stop(): Promise<void>
 }
 
-/** What is needed to end a run whose server died; empty: it had no program, and only its log is to be ended. */
+/** What is needed to end a run (or a probe) whose server died; empty: it had no program, and only its log is to be ended. */
 export interface LiveRun {
   identity?: ProcessIdentity
   /** Where it worked and what was there before, for the diff of what it left. */
