@@ -25,7 +25,7 @@ function house(
   owner: { environment?: Record<string, string>; files?: string[] } = {},
 ) {
   const { environment = { HOME: '/home/ada' }, files = [] } = owner
-  const version = { text: '1.0.0' }
+  const version: { text: string | undefined } = { text: '1.0.0' }
   const time = { ms: 0 }
   const looked: string[] = []
   const table = createAgents({
@@ -193,6 +193,12 @@ test('records that a decoder does not know are counted for the version that prin
   const hint = 'printed 2 records this version of Postern does not know; verified with 0.87.1'
   expect(await pi()).toMatchObject({ unknownRecords: 2, version: '1.0.0', hint })
   time.ms = 31_000
+  version.text = undefined // it did not say in time
+  expect(await pi()).toMatchObject({ unknownRecords: 2, version: null, hint })
+  time.ms = 62_000
+  version.text = '1.0.0'
+  expect(await pi()).toMatchObject({ unknownRecords: 2, version: '1.0.0' })
+  time.ms = 93_000
   version.text = '2.0.0'
   expect(await pi()).toMatchObject({ unknownRecords: 0, version: '2.0.0', hint: null })
   table.noteUnknown('pi')

@@ -192,6 +192,19 @@ test('a record that nobody knows is one log event with its type', () => {
   ])
 })
 
+test('pi says how its conversation stands, and nothing of that is news', () => {
+  const decode = decoder('pi')
+  const silent =
+    'compaction_end queue_update session_info_changed thinking_level_changed summarization_retry_attempt_start summarization_retry_finished'
+  for (const type of silent.split(' ')) expect([type, decode(JSON.stringify({ type }))]).toEqual([type, []])
+  expect(decode('{"type":"compaction_start","reason":"threshold"}')).toEqual([
+    { type: 'log', message: 'the conversation is summarized: threshold' },
+  ])
+  const again =
+    '{"type":"summarization_retry_scheduled","attempt":1,"maxAttempts":3,"delayMs":2000,"errorMessage":"no"}'
+  expect(decode(again)).toEqual([{ type: 'agent.retry', attempt: 1, of: 3, delayMs: 2000, message: 'no' }])
+})
+
 test('what a tool came to is in its event, of a long text both ends, and of parts their texts', () => {
   const long = `begin${'x'.repeat(20_000)}end`
   const claude = (content: unknown) =>

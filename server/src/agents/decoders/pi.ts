@@ -22,12 +22,23 @@ const SILENT = new Set(
   ).split(' '),
 )
 
-/** `pi -p --mode json` of pi 0.73 and 0.87. */
+/** Records that say how the conversation stands, not what a turn does: in a session they are no sign of one. */
+export const PI_STANDING: ReadonlySet<unknown> = new Set(
+  (
+    'queue_update session_info_changed thinking_level_changed compaction_start compaction_end ' +
+    'summarization_retry_scheduled summarization_retry_attempt_start summarization_retry_finished'
+  ).split(' '),
+)
+
+/** `pi -p --mode json` of pi 0.73 and 0.87; its rpc mode prints the same records. */
 export const decodePi = lineDecoder((record) => {
   switch (record['type']) {
     case 'session':
       return session(record['id'])
+    case 'compaction_start':
+      return [{ type: 'log', message: `the conversation is summarized: ${text(record['reason']) ?? ''}` }]
     case 'auto_retry_start':
+    case 'summarization_retry_scheduled':
       return [
         again({
           attempt: number(record['attempt']),
@@ -56,7 +67,7 @@ export const decodePi = lineDecoder((record) => {
     case 'agent_end':
       return [end(items(record['messages']))]
     default:
-      return SILENT.has(text(record['type']) ?? '') ? [] : undefined
+      return SILENT.has(text(record['type']) ?? '') || PI_STANDING.has(record['type']) ? [] : undefined
   }
 })
 

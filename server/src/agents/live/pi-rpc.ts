@@ -1,6 +1,6 @@
 import type { AgentEvent } from '../event.ts'
 import { fields, items, text, usage, type Fields } from '../decoders/record.ts'
-import { decodePi } from '../decoders/pi.ts'
+import { decodePi, PI_STANDING } from '../decoders/pi.ts'
 import { isConversationId } from '../events-format.ts'
 import { failureKind } from '../failures.ts'
 import { createReply } from '../fold.ts'
@@ -12,8 +12,6 @@ import { openTurn, type OpenTurn } from './turn.ts'
 
 /** Characters of a line that is no record, kept in its `log` event. */
 const LOG_CHARACTERS = 500
-/** Records beyond those of a run that tell nothing a session needs. */
-const SILENT = new Set(['queue_update', 'session_info_changed', 'thinking_level_changed'])
 /** Dialogs of extensions that wait for an answer nobody here can give. */
 const DIALOGS = new Set(['select', 'input', 'editor'])
 
@@ -91,14 +89,12 @@ export function connectPiRpc(io: LiveIo, handlers: LiveHandlers): AgentConnectio
       waiting.delete(id)
     } else if (type === 'extension_ui_request') {
       void dialog(record)
-    } else if (type === 'compaction_start') {
-      handlers.onEvent({ type: 'log', message: `the conversation is summarized: ${text(record['reason']) ?? ''}` })
+    } else if (PI_STANDING.has(type)) {
+      for (const decoded of decodePi(line)) handlers.onEvent(decoded)
     } else if (type === 'extension_error') {
       const error = text(record['error']) ?? ''
       handlers.onEvent({ type: 'log', message: `an extension failed: ${error}`.slice(0, LOG_CHARACTERS) })
-    } else if (!SILENT.has(type ?? '') && !/^(compaction|summarization)_/.test(type ?? '')) {
-      event(record, line)
-    }
+    } else event(record, line)
   }
 
   function event(record: Fields, line: string): void {
