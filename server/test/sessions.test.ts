@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
@@ -172,6 +172,23 @@ describe('a message for the turn at work', () => {
     await server.call('POST', `/api/sessions/${id}/interrupt`, undefined, { token: true })
     expect(await confirmed(server, id, body.deliveryId)).toMatchObject({ possibleDuplicate: true })
   })
+})
+
+test('a message to be steered waits for an agent that has not said yet whether it can be', async () => {
+  await using directory = await temporaryDirectory()
+  const go = join(directory.path, 'go')
+  const program = `
+    import { existsSync } from 'node:fs'
+    while (!existsSync(${JSON.stringify(go)})) await new Promise((resolve) => setTimeout(resolve, 20))
+    await import(${JSON.stringify(`${import.meta.dirname}/agents/remembering-agent.mjs`)})`
+  const command = [process.execPath, '--input-type=module', '-e', program]
+  await using server = await startTestServer({ config: { agents: { slow: { command, acp: true } } } })
+  const { id } = await open(server, { agent: 'slow' })
+  await eventually(() => processesOf(id).length > 0)
+  const { status, body } = await send(server, id, 'hello', { delivery: 'steer' })
+  expect([status, body.status]).toEqual([202, 'buffered'])
+  await writeFile(go, '')
+  await confirmed(server, id, body.deliveryId)
 })
 
 test('what an agent asks is answered by a person, and the first answer wins', async () => {

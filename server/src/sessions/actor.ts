@@ -91,7 +91,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   let state: SessionState = 'suspended'
   let isLogOpen = false
   let live: Live | undefined
-  let steerable = false
+  let steerable: boolean | undefined
   let asking = 0
   let isWaiting = false
   /** Aborted when the session ends for good. */
@@ -327,7 +327,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     const usage = mailbox.atWork?.usage
     const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
     live = undefined
-    steerable = false
+    steerable = undefined
     await mailbox.cutOff(end.detail)
     if (usage) saveLater(counted(usage))
     const why = failure ?? end
@@ -424,7 +424,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       return {
         ...shownOf(row),
         state: ending && row.state === 'ended' ? 'ended' : state,
-        steerable,
+        steerable: steerable ?? false,
         waiting: mailbox.size,
         lastActivityAt,
         lastSeq: isLogOpen ? await lastSeq() : row.lastSeq,

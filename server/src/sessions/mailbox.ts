@@ -40,7 +40,8 @@ export interface Receiver {
   readonly agent: string
   /** Of the live agent; undefined without one. */
   readonly connection: AgentConnection | undefined
-  readonly canSteer: boolean
+  /** Undefined until it has said so. */
+  readonly canSteer: boolean | undefined
   /** True when it takes a message at once. */
   readonly isIdle: boolean
   /** @throws DomainError `session_ended`, `draining` */
@@ -111,7 +112,7 @@ export function createMailbox(
 
   async function accept({ claim, ...message }: NewMessage): Promise<DeliveryRow> {
     receiver.assertOpen()
-    if (message.mode === 'steer' && receiver.connection && !receiver.canSteer) throw cannotSteer(receiver.agent)
+    if (message.mode === 'steer' && receiver.canSteer === false) throw cannotSteer(receiver.agent)
     if (claim?.recordId !== undefined && unwritten.has(claim.recordId)) throw twin()
     const isSteered = message.mode === 'steer' && atWork !== undefined
     const isDirect = !isSteered && receiver.isIdle && line.size === 0 && handing === undefined
