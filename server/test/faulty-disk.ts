@@ -48,5 +48,36 @@ export function faultyDisk(): FaultyDisk {
   return state
 }
 
+/** The real disk, which from the first write that contains a text on syncs nothing until it is released. */
+export function heldDisk(text: string): { disk: Disk; readonly isHeld: boolean; release(): void } {
+  const released = Promise.withResolvers<void>()
+  let isHeld = false
+  const disk: Disk = {
+    ...systemDisk,
+    async open(...args) {
+      const file = await systemDisk.open(...args)
+      const write = file.write.bind(file) as (data: Buffer, ...more: number[]) => Promise<unknown>
+      const datasync = file.datasync.bind(file)
+      return Object.assign(file, {
+        write(data: Buffer, ...more: number[]) {
+          isHeld ||= data.toString().includes(text)
+          return write(data, ...more)
+        },
+        async datasync() {
+          if (isHeld) await released.promise
+          await datasync()
+        },
+      })
+    },
+  }
+  return {
+    disk,
+    get isHeld() {
+      return isHeld
+    },
+    release: () => released.resolve(),
+  }
+}
+
 /** An error as the system gives it. */
 export const diskError = (code: 'EIO' | 'ENOSPC'): Error => Object.assign(new Error(`${code}: simulated`), { code })

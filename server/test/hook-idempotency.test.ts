@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { newId, systemClock } from '../src/clock.ts'
 import { fingerprintOf, openClaims } from '../src/store/claims.ts'
-import { systemDisk, type Disk } from '../src/store/disk.ts'
+import { systemDisk } from '../src/store/disk.ts'
 import { HAND_OVER_MS } from '../src/sessions/hand-over.ts'
 import {
   deliveriesOf,
@@ -17,7 +17,7 @@ import {
   startWithSession,
   untilState,
 } from './channels.ts'
-import { diskError, faultyDisk } from './faulty-disk.ts'
+import { diskError, faultyDisk, heldDisk } from './faulty-disk.ts'
 import { startTestServer } from './harness.ts'
 import { createJumpingClock } from './jumping-clock.ts'
 import { rawJson } from './raw-http.ts'
@@ -112,36 +112,16 @@ test('I3, I9: twenty at once whose key was claimed before a crash, and nothing r
 
 test('I1: where the disk holds the hand-over up, the first answer is the one that is replayed', async () => {
   const clock = createJumpingClock(Date.now())
-  let isHeldUp = false
-  const released = Promise.withResolvers<void>()
-  const disk: Disk = {
-    ...systemDisk,
-    async open(...args) {
-      const file = await systemDisk.open(...args)
-      const write = file.write.bind(file) as (data: Buffer, ...more: number[]) => Promise<unknown>
-      const datasync = file.datasync.bind(file)
-      let isHandOver = false
-      return Object.assign(file, {
-        write: (data: Buffer, ...more: number[]) => {
-          isHandOver = data.toString().includes('"status":"delivered"')
-          return write(data, ...more)
-        },
-        async datasync() {
-          if ((isHeldUp ||= isHandOver)) await released.promise
-          await datasync()
-        },
-      })
-    },
-  }
-  await using made = await startWithSession({ clock, disk })
+  const held = heldDisk('"status":"delivered"')
+  await using made = await startWithSession({ clock, disk: held.disk })
   const { server, sessionId } = made
   const { token } = await mint(server, { sessionId })
   const body = { message: 'deploy finished', idempotency_key: 'k' }
   const answered = knock(server, token, body)
-  await eventually(() => isHeldUp)
+  await eventually(() => held.isHeld)
   clock.pass(HAND_OVER_MS)
   await new Promise((resolve) => setTimeout(resolve, 100))
-  released.resolve()
+  held.release()
   const first = await answered
   expect([first.status, first.body.status]).toEqual([200, 'delivered'])
   const again = await knock(server, token, body)

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import type { Delivery, Receipt, Session } from '../src/model/sessions.ts'
 import { OPEN_MS } from '../src/sessions/actor.ts'
 import { mint } from './channels.ts'
+import { heldDisk } from './faulty-disk.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { createJumpingClock } from './jumping-clock.ts'
 import { startKillable } from './killable.ts'
@@ -123,6 +124,23 @@ test('I9: what the agent remembers was not cut off: no second copy, whether the 
   const remembered = (await events(server, id)).filter(({ type, deliveryId }) => type === 'log' && deliveryId)
   expect(remembered.map(({ deliveryId }) => deliveryId)).toEqual([noted, noted2])
   await server.process.end('SIGTERM')
+})
+
+test('a turn that had ended when its agent died stays ended, also when the disk is late with what went before', async () => {
+  const held = heldDisk('"status":"delivered"')
+  const program = `${import.meta.dirname}/agents/parting-agent.mjs`
+  const config = { agents: { parting: { command: [process.execPath, program], acp: true } } }
+  await using server = await startTestServer({ disk: held.disk, config })
+  const { id } = await open(server, { agent: 'parting' })
+  await inState(server, id, 'idle')
+  const sent = send(server, id, 'and the answer?')
+  await eventually(() => held.isHeld && processesOf(id).length === 0)
+  held.release()
+  const { body } = await sent
+  await confirmed(server, id, body.deliveryId)
+  const ended = await eventually(async () => (await events(server, id)).find(({ type }) => type === 'turn.ended'))
+  expect(ended).toMatchObject({ status: 'completed', text: 'the answer' })
+  expect(await inState(server, id, 'suspended')).toMatchObject({ turns: 1 })
 })
 
 test('a message that kills its agent is tried twice, and does not keep the others from being delivered', async () => {

@@ -324,11 +324,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   }
 
   async function exited(end: Why): Promise<void> {
-    const usage = mailbox.atWork?.usage
     const lastActivityAt = live?.lastActivityAt ?? row.lastActivityAt
     live = undefined
     steerable = undefined
-    await mailbox.cutOff(end.detail)
+    const usage = await mailbox.cutOff(end.detail)
     if (usage) saveLater(counted(usage))
     const why = failure ?? end
     failure = undefined

@@ -31,6 +31,8 @@ export interface AtWork extends HandOver {
   usage: Usage
   /** Somebody wants it to end: it does not begin again. */
   isInterrupted: boolean
+  /** The agent has ended the turn, which is dealt with once the disk has what went before. */
+  hasEnded: boolean
   /** Settles once the end of the turn was dealt with; stays pending when its process ends first. */
   readonly over: Promise<void>
 }
@@ -73,8 +75,8 @@ export interface Mailbox {
   /** Hands the next one over if the agent is free. */
   pump(): void
   /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`: the second time, and
-   * when the turn was interrupted. */
-  cutOff(detail: string): Promise<void>
+   * when the turn was interrupted. Resolves with what the turn that it cut off had used. */
+  cutOff(detail: string): Promise<Usage | undefined>
   /** Marks of messages that may have reached the agent before it was cut off, to be looked for in what it remembers. */
   sought(): string[]
   /** The agent remembers messages with these marks: they are through. */
@@ -254,10 +256,14 @@ export function createMailbox(
 
   function attend(made: HandOver, deliveryId: string): void {
     const over = Promise.withResolvers<void>()
-    const mine: AtWork = Object.assign(made, { deliveryId, usage: NO_USAGE, isInterrupted: false, over: over.promise })
+    const state = { usage: NO_USAGE, isInterrupted: false, hasEnded: false }
+    const mine: AtWork = Object.assign(made, { deliveryId, ...state, over: over.promise })
     atWork = mine
     made.turn.ended.then(
-      (end) => void turnEnded(mine, end).then(over.resolve),
+      (end) => {
+        mine.hasEnded = true
+        void turnEnded(mine, end).then(over.resolve)
+      },
       () => undefined, // the end of the process tells
     )
   }
@@ -299,18 +305,23 @@ export function createMailbox(
     announce,
     pump,
     async cutOff(detail) {
+      for (let ended = atWork; ended?.hasEnded; ended = atWork) await ended.over
       const cut = atWork
       atWork = following = undefined
       await handing
-      if (!cut) return
+      if (!cut) return undefined
       const last = await cut.settled()
       const error = { kind: 'agent', message: detail }
       void log({ type: 'turn.ended', deliveryId: last.id, status: 'failed', text: '', error, usage: cut.usage })
-      if (last.status === 'confirmed' || last.endedAt !== null) return
-      if (last.attempts < MAX_ATTEMPTS && !cut.isInterrupted) return line.putBack(last)
+      if (last.status === 'confirmed' || last.endedAt !== null) return cut.usage
+      if (last.attempts < MAX_ATTEMPTS && !cut.isInterrupted) {
+        line.putBack(last)
+        return cut.usage
+      }
       const patch = { status: 'uncertain' as const, endedAt: isoTime(clock.now()) }
       await deliveries.update(last.id, patch).catch((failed: unknown) => deps.onError(`delivery ${last.id}`, failed))
       void log({ type: 'input.uncertain', deliveryId: last.id })
+      return cut.usage
     },
     // Our envelope carries the id; what the operator says goes without one.
     sought: () => line.rows().flatMap((row) => (row.attempts > 0 && isFramed(row) ? row.id : [])),
