@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import type { Delivery, DeliveryStatus } from '../src/model/sessions.ts'
-import { deliveriesOf, heard, untilState, type ServerLike } from './channels.ts'
+import { deliveriesOf, eventsOf, heard, untilState, type ServerLike } from './channels.ts'
 
 /** One message that a scenario sent again and again until it was answered, and what it was told. */
 export interface Sent {
@@ -75,6 +75,11 @@ export async function checkDeliveries(
       copies += group.length - first.length
       for (const { message } of group) expect(message, id).toBe(delivery?.message)
     }
+    await checkTold(
+      server,
+      sessionId,
+      [...deliveries.values()].filter((delivery) => delivery.sessionId === sessionId),
+    )
     checkHeard(
       [...deliveries.values()].filter((delivery) => delivery.sessionId === sessionId),
       new Set(perDelivery.keys()),
@@ -106,6 +111,16 @@ export function checkHeard(deliveries: Delivery[], heardIds: ReadonlySet<string>
     if (status === 'confirmed') expect(heardIds.has(id), `I-1: ${id} is confirmed and was never heard`).toBe(true)
     if (status === 'failed' && deliveredAt === null)
       expect(heardIds.has(id), `I-5: ${id} failed (${reason}) and was heard`).toBe(false)
+  }
+}
+
+/** That the log of a session tells of each delivery what its record says, and of its coming once. */
+async function checkTold(server: ServerLike, sessionId: string, deliveries: Delivery[]): Promise<void> {
+  const told = Map.groupBy(await eventsOf(server, sessionId), ({ type, deliveryId }) => `${type} ${String(deliveryId)}`)
+  for (const { id, status } of deliveries) {
+    expect(told.get(`input.accepted ${id}`)?.length, `how often ${id} was accepted`).toBe(1)
+    const end = { confirmed: 'input.delivered', failed: 'input.failed', uncertain: 'input.uncertain' }[status as string]
+    if (end !== undefined) expect(told.has(`${end} ${id}`), `${id} is ${status}, and its log says so`).toBe(true)
   }
 }
 
