@@ -2,7 +2,6 @@ import type { Agents } from '../agents/types.ts'
 import { AgentRefused, type AgentConnection, type PermissionAsk } from '../agents/live.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
-import { createRecorder } from '../events/recorder.ts'
 import type { Budgets } from '../budgets/types.ts'
 import { addToDay, dayOf, spentOf } from '../model/budget.ts'
 import type { EventLog } from '../events/types.ts'
@@ -16,8 +15,8 @@ import {
   type SessionRow,
   type SessionState,
 } from '../model/sessions.ts'
-import { DamagedStateError } from '../store/disk.ts'
 import type { Table } from '../store/table.ts'
+import { createSessionLog } from './log.ts'
 import { NotLive, startLive, type Live, type LiveDeps } from './live.ts'
 import { createMailbox, type NewMessage } from './mailbox.ts'
 import { FINAL, gone, NEEDS_A_PERSON, whyOf, type Why } from './why.ts'
@@ -28,8 +27,8 @@ export const CANCEL_MS = 10_000
 export const OPEN_MS = 120_000
 /** Milliseconds that ending a session waits for its process. */
 const END_WAIT_MS = 15_000
-/** Milliseconds that a session without a process waits for its log; what is left is written when that can be. */
-const LOG_WAIT_MS = 5_000
+/** Milliseconds that a server which stops waits for the log of a session. */
+const STOP_LOG_MS = 1_000
 /** Deaths in a row, without a turn that ended, after which a session stays suspended until its next input. */
 const MAX_STRIKES = 3
 /** Milliseconds before the next start after a death; doubled for each further one. */
@@ -86,10 +85,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   const { clock, sessions, deliveries, events } = deps
   const { id } = initial
   const giveUp = new AbortController()
-  const recorder = createRecorder({ events, clock, log: id, signal: giveUp.signal })
+  const log = createSessionLog({ sessionId: id, events, clock, giveUp: giveUp.signal, onError: deps.onError })
   let row = initial
   let state: SessionState = 'suspended'
-  let isLogOpen = false
   let live: Live | undefined
   let steerable: boolean | undefined
   let asking = 0
@@ -105,30 +103,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   /** Settles once the end of the process was dealt with. */
   let exiting: Promise<void> | undefined
 
-  function log(event: NewEvent): Promise<void> {
-    isLogOpen = true
-    return recorder.add([event])
-  }
-  /** True when all that was logged is on disk, or will never be. */
-  async function logged(): Promise<boolean> {
-    const late = new AbortController()
-    const waited = new AbortController()
-    void clock.sleep(LOG_WAIT_MS, waited.signal).then(
-      () => late.abort(),
-      () => undefined,
-    )
-    const isDone = await recorder.settle(AbortSignal.any([giveUp.signal, late.signal]))
-    waited.abort()
-    return isDone
-  }
-  /** Of the newest event on disk; of a log that cannot be read, as far as its row knows. */
-  async function lastSeq(): Promise<number> {
-    return await events.lastSeq(id).catch(() => row.lastSeq)
-  }
   function become(next: SessionState, why?: Why): void {
     if (state === next) return
     state = next
-    void log({ type: 'session.state', state, ...why })
+    void log.add({ type: 'session.state', state, ...why })
   }
   async function save(patch: Partial<SessionRow>): Promise<void> {
     row = { ...row, ...patch }
@@ -142,7 +120,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       sessionId: id,
       deliveries,
       clock,
-      log,
+      log: log.add,
       giveUp: giveUp.signal,
       mayHandOver: deps.mayHandOver,
       onError: deps.onError,
@@ -205,7 +183,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     const waitMs = Math.min(resumeAfterMs, Date.parse(row.conversationSince) + resumeAfterMs - clock.now())
     if (waitMs <= 0) return
     const seconds = Math.ceil(waitMs / 1000)
-    void log({ type: 'log', message: `"${row.agent}" can continue this conversation in ${seconds} s: messages wait` })
+    void log.add({
+      type: 'log',
+      message: `"${row.agent}" can continue this conversation in ${seconds} s: messages wait`,
+    })
     await clock.sleep(waitMs, AbortSignal.any([giveUp.signal, over.signal]))
   }
 
@@ -266,14 +247,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     if (!agent) throw new NotLive('agent_not_found', `there is no agent "${row.agent}" any more`)
     const cwd = await deps.workspaceDirectory(row.wsId)
     if (cwd !== row.cwd) throw new NotLive('workspace_moved', `${row.wsId} was in another directory`)
-    await events.open(id).catch((error: unknown) => {
-      if (!(error instanceof DamagedStateError)) return // tried again with every event
-      deps.onError(`the log of session ${id} cannot be read`, error)
-      throw new NotLive(
-        'log_damaged',
-        'its events.ndjson is damaged; take the damaged line out, then send it a message',
-      )
-    })
+    await log.open()
     if (ending || isStopping) throw new NotLive('server_stopped', 'stopped before it was started')
     return await startLive(deps, { row, agent, onEvent, onRequest })
   }
@@ -302,7 +276,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     const { atWork } = mailbox
     if (event.type === 'usage' && atWork)
       atWork.usage = addUsage(atWork.usage, { ...(event as unknown as Usage), source: 'agent_reported' })
-    await log(event)
+    await log.add(event)
   }
 
   async function onRequest(ask: PermissionAsk, signal: AbortSignal): Promise<string | undefined> {
@@ -311,9 +285,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       const { request, answered } = await deps.ask({ session: row, ask }, signal)
       if (state === 'busy') become('waiting')
       const { id: requestId, title, kind, toolCallId, options, expiresAt } = request
-      void log({ type: 'permission.requested', requestId, title, kind, toolCallId, options, expiresAt })
+      void log.add({ type: 'permission.requested', requestId, title, kind, toolCallId, options, expiresAt })
       const { status, answer, answeredBy } = await answered
-      void log({ type: 'permission.answered', requestId, status, answer, answeredBy })
+      void log.add({ type: 'permission.answered', requestId, status, answer, answeredBy })
       return status === 'canceled' ? undefined : (answer ?? undefined)
     } catch (error) {
       deps.onError(`a permission request of session ${id} could not be recorded; it was denied`, error)
@@ -340,19 +314,14 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     if (ending) return
     if (FINAL.has(why.reason)) return await end(why).catch((error: unknown) => deps.onError(`session ${id}`, error))
     become('suspended', why)
-    await logged()
+    await log.settle()
     if (state !== 'suspended') return
-    await save({ ...why, lastActivityAt, lastSeq: await lastSeq() }).catch((error: unknown) =>
+    await save({ ...why, lastActivityAt, lastSeq: await log.lastSeq(row.lastSeq) }).catch((error: unknown) =>
       deps.onError(`session ${id}`, error),
     )
     if (mailbox.size > 0 && !isStopping && !NEEDS_A_PERSON.has(why.reason) && ++strikes <= MAX_STRIKES) {
       void clock.sleep(RESTART_MS * 2 ** (strikes - 1), giveUp.signal).then(mailbox.pump, () => undefined)
-    } else if (state === 'suspended') await closeLog()
-  }
-
-  async function closeLog(): Promise<void> {
-    isLogOpen = false
-    await events.close(id)
+    } else if (state === 'suspended') await log.close()
   }
 
   // From outside
@@ -402,9 +371,9 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       await mailbox.failAll('session_ended') // what was cut off
     }
     become('ended', why)
-    const isEnding = !(await logged())
-    await save({ lastSeq: await lastSeq(), isEnding }).catch(() => undefined)
-    await closeLog()
+    const isEnding = !(await log.settle())
+    await save({ lastSeq: await log.lastSeq(row.lastSeq), isEnding }).catch(() => undefined)
+    await log.close()
     deps.onEnded(id)
   }
 
@@ -426,7 +395,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
         steerable: steerable ?? false,
         waiting: mailbox.size,
         lastActivityAt,
-        lastSeq: isLogOpen ? await lastSeq() : row.lastSeq,
+        lastSeq: await log.lastSeq(row.lastSeq),
       }
     },
     accept: mailbox.accept,
@@ -441,7 +410,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       await launching
       live?.stop('server_stopped')
       await exiting
-      await recorder.settle(AbortSignal.timeout(1_000))
+      await log.settle(STOP_LOG_MS)
       giveUp.abort()
     },
   }
