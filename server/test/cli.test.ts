@@ -229,6 +229,12 @@ describe('the other commands', () => {
     expect(JSON.parse((await cli(['ws', 'show', 'ws-risk', '--json'])).stdout)).toEqual(
       (await server.call('GET', '/api/workspaces/ws-risk')).body,
     )
+    const denied = await cli(['ws', 'set', 'ws-risk', '--on-request', 'deny'])
+    expect(denied).toMatchObject({ code: 0, stdout: expect.stringMatching(/^on request deny$/m) as string })
+    expect(await cli(['ws', 'set', 'ws-risk', '--on-request', 'perhaps'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('must be one of ask, allow, deny, not "perhaps"') as string,
+    })
     const listed = await cli(['ws'])
     expect(listed.stdout).toMatch(/^ID\tTAG\tAGENTS\tMAY\tAGE\tPATH\n/)
     expect(await cli(['ws', 'rm', 'ws-ris'])).toMatchObject({ code: 5 })

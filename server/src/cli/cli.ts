@@ -184,6 +184,7 @@ function addWorkspaces(workspace: Command, action: Action): void {
       .option('--id <id>', 'id, ws-<slug> (default: made from the tag)')
       .option('--agents <list>', 'agents enabled there, separated by commas; the first is the default')
       .option('--permissions <level>', 'what agents may do without asking: ask, edit or full')
+      .option('--on-request <answer>', 'what live agents ask there: ask a person, allow or deny')
       .option('--credentials <list>', 'credentials given to runs and sessions there, separated by commas')
       .option('--max-runs <n>', 'most runs at once there')
       .addHelpText('before', examples('ws add ~/src/news --tag news', 'ws add --tag scratch --agents demo')),
@@ -202,6 +203,7 @@ function addWorkspaces(workspace: Command, action: Action): void {
       .option('--agents <list>', 'agents enabled there, separated by commas')
       .option('--default-agent <id>', 'the agent of a run that names none')
       .option('--permissions <level>', 'ask, edit or full')
+      .option('--on-request <answer>', 'what live agents ask there: ask a person, allow or deny')
       .option('--children <list>', 'workspaces in which runs from here may start runs, separated by commas, or "none"')
       .option('--nudge <on|off>', 'ask a run that succeeded without reporting to report')
       .option('--credentials <list>', 'credentials given to runs and sessions there, separated by commas, or "none"')

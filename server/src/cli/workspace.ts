@@ -91,7 +91,7 @@ const namesIn = (list: string): string[] =>
     .filter(Boolean)
 
 function settings(flags: Record<string, string>): UpdateWorkspace {
-  const { agents, credentials, defaultAgent, permissions, children, nudge, maxRuns } = flags
+  const { agents, credentials, defaultAgent, permissions, onRequest, children, nudge, maxRuns } = flags
   if (nudge !== undefined && nudge !== 'on' && nudge !== 'off')
     throw new CliExit(EXIT.usage, `--nudge "${nudge}" is neither on nor off`)
   return {
@@ -101,6 +101,7 @@ function settings(flags: Record<string, string>): UpdateWorkspace {
     ...(nudge !== undefined && { nudge: nudge === 'on' }),
     ...(defaultAgent !== undefined && { defaultAgent }),
     ...(permissions !== undefined && { permissions: permissions as 'edit' }), // the server names what it takes
+    ...(onRequest !== undefined && { onRequest: onRequest as 'ask' }),
     ...(maxRuns !== undefined && { maxRuns: maxRuns === 'none' ? null : parseCount(maxRuns, '--max-runs') }),
   }
 }
@@ -152,6 +153,7 @@ function show(context: Context, workspace: Workspace, next: string): number {
       workspace.agents.map((each) => (each === workspace.defaultAgent ? `${each} (default)` : each)).join(', '),
     ],
     ['may', workspace.permissions],
+    ['on request', workspace.onRequest],
     ...(workspace.childWorkspaces.length > 0
       ? [['children', workspace.childWorkspaces.join(', ')] as [string, string]]
       : []),
