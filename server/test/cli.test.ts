@@ -257,6 +257,7 @@ describe('the other commands', () => {
       version: string
     }
     for (const flag of ['version', '--version', '-V']) expect((await cli([flag])).stdout).toBe(`${version}\n`)
+    expect(JSON.parse((await cli(['version', '--json'])).stdout)).toEqual({ version })
   })
 })
 
@@ -282,6 +283,21 @@ describe('errors', () => {
         stderr: expect.stringMatching(/\n {2}npx postern \w+ \w+ --help\n$/) as string,
       })
     }
+  })
+
+  test('with --json are an object on stderr, with the names of the API', async () => {
+    const missing = await cli(['ws', 'show', 'ws-newz', '--json'])
+    expect(missing).toMatchObject({ code: 5, stdout: '' })
+    expect(JSON.parse(missing.stderr)).toEqual({
+      code: 'workspace_not_found',
+      detail: 'there is no workspace "ws-newz"; nearest: "ws-news"',
+      hint: 'npx postern workspace ls (the id, not the tag)',
+      status: 404,
+      requestId: expect.stringMatching(/^req_/) as string,
+    })
+    const usage = await cli(['run', 'hello', '-w', workspace, '--timeout', 'soon', '--json'])
+    expect(usage.code).toBe(2)
+    expect(JSON.parse(usage.stderr)).toMatchObject({ code: 'usage', detail: expect.stringContaining('soon') as string })
   })
 
   test('name what was not found, with what is near, and exit with 5', async () => {

@@ -120,7 +120,8 @@ export function build(done: (code: number) => void): Command {
   )
   addLive(program, group, action)
   action(program.command('version').description('print the version'), (context) => {
-    context.screen.print(version)
+    if (context.options.json) context.screen.printJson({ version })
+    else context.screen.print(version)
     return Promise.resolve(EXIT.ok)
   })
   // Listed nowhere: `main.ts` hands it its arguments before this file is loaded.

@@ -14,7 +14,7 @@ import {
 } from '@postern/sdk'
 import type { Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
-import { inert } from './text.ts'
+import { inert, inertJson } from './text.ts'
 
 /** Exit code of an error, by what the caller has to do about it. */
 export function codeOf(error: unknown): number {
@@ -30,11 +30,17 @@ export function codeOf(error: unknown): number {
   return EXIT.unexpected
 }
 
-/** Shows an error as its code, its sentence and the next step; returns the exit code. */
+/**
+ * Shows an error as its code, its sentence and the next step, with --json as an object with the names of the API; returns
+ * the exit code.
+ */
 export function explain(context: Context, error: unknown): number {
   const { screen } = context
   const code = codeOf(error)
-  if (error instanceof CliExit) {
+  if (context.options.json) {
+    const problem = problemOf(context, error)
+    if (problem.detail !== '') screen.complain(inertJson(problem))
+  } else if (error instanceof CliExit) {
     if (error.message) screen.complain(`${screen.style('red', '✗')} ${error.message}`)
     if (error.hint) screen.complain(`  ${runnable(context, error.hint)}`)
   } else if (error instanceof PosternError) {
@@ -54,6 +60,23 @@ export function explain(context: Context, error: unknown): number {
     screen.complain(`${screen.style('red', '✗ unexpected')}  ${inert(text)}`)
   }
   return code
+}
+
+function problemOf(context: Context, error: unknown): { detail: string; [field: string]: unknown } {
+  const told = (hint: string | undefined): string | undefined => hint && runnable(context, hint)
+  if (error instanceof PosternError) {
+    const { code, status, requestId, errors } = error
+    const fields = errors.length > 0 ? { errors } : {}
+    return { code, detail: inCliWords(error.detail), hint: told(hintOf(error)), status, requestId, ...fields }
+  }
+  const code = Object.entries(EXIT).find(([, number]) => number === codeOf(error))?.[0] ?? 'unexpected'
+  const hint = error instanceof CliExit ? told(error.hint) : undefined
+  // As the codes of the API are written.
+  return {
+    code: code.replace(/[A-Z]/g, (capital) => `_${capital.toLowerCase()}`),
+    detail: (error as Error).message,
+    hint,
+  }
 }
 
 /** The next step, in the words of the command line. */

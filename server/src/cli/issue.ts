@@ -13,7 +13,7 @@ import { parseCount, parseSpan, type Context } from './context.ts'
 import { CliExit, EXIT } from './exit.ts'
 import { resolveWorkspace, theOnly } from './ids.ts'
 import { followRun, waitForRun } from './run.ts'
-import { inert, status, table } from './text.ts'
+import { inert, statusWord, table } from './text.ts'
 
 export interface IssueFlags {
   workspace?: string
@@ -55,7 +55,7 @@ export async function listIssues(context: Context, flags: IssueFlags): Promise<n
   }
   const rows = board.issues.map((issue) => [
     issue.issueId,
-    status(screen, issue.status),
+    statusWord(screen, issue.status),
     issue.priority,
     issue.wsId,
     whenText(issue.when),
@@ -186,7 +186,7 @@ function scheduleFields(context: Context, schedule: IssueSchedule): [string, str
       ? [
           [
             'last fire',
-            `${lastFire.dueAt}  ${lastFire.taskId}  ${status(context.screen, lastFire.status ?? 'running')}`,
+            `${lastFire.dueAt}  ${lastFire.taskId}  ${statusWord(context.screen, lastFire.status ?? 'running')}`,
           ] as [string, string],
         ]
       : []),
@@ -262,7 +262,7 @@ function show(context: Context, issue: Issue): number {
   for (const [name, value] of [
     ['issue', `${issue.wsId}/${issue.issueId}`],
     ['title', inert(issue.title, true)],
-    ['status', `${status(screen, issue.status)}, priority ${issue.priority}`],
+    ['status', `${statusWord(screen, issue.status)}, priority ${issue.priority}`],
     ['when', `${whenText(issue.when)}${next} (${health(context, issue.health)})`],
     ['agent', issue.agent ?? "the workspace's"],
     ['file', issue.file],
@@ -282,6 +282,7 @@ const field = ({ screen }: Context, name: string, value: string): void =>
 
 const SIGNS: Record<string, string> = { ok: '✓', waiting: '○', failing: '✗', stopped: '-', over: '-', none: '-' }
 const health = ({ screen }: Context, name: IssueSummary['health']): string => {
+  if (!screen.isTerminal) return name
   const text = `${SIGNS[name] ?? '·'} ${name}`
   return name === 'failing' ? screen.style('red', text) : text
 }

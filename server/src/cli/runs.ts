@@ -6,7 +6,7 @@ import { EXIT, exitOf } from './exit.ts'
 import { resolveRun, resolveWorkspace } from './ids.ts'
 import { nextAfter } from './next.ts'
 import { followRun } from './run.ts'
-import { age, inert, shortIds, span, status, table, type Screen } from './text.ts'
+import { age, inert, shortIds, span, statusWord, table, type Screen } from './text.ts'
 
 const WATCH_MS = 2_000
 /** Most runs a page of the API holds. */
@@ -59,7 +59,7 @@ function runTable(context: Context, runs: Run[]): string {
   const short = shortIds(runs.map((run) => run.taskId))
   const rows = runs.map((run) => [
     screen.isTerminal ? (short.get(run.taskId) ?? run.taskId) : run.taskId,
-    screen.isTerminal ? status(screen, run.status) : run.status,
+    statusWord(screen, run.status),
     outcome(screen, run),
     run.wsId,
     run.agent,
@@ -92,7 +92,7 @@ export async function showRun(context: Context, given: string, flags: { exitStat
     const { usage, git } = run
     const fields: [string, string | null][] = [
       ['run', run.taskId],
-      ['status', `${status(screen, run.status)}${run.reason === null ? '' : ` (${run.reason})`}`],
+      ['status', `${statusWord(screen, run.status)}${run.reason === null ? '' : ` (${run.reason})`}`],
       ['detail', run.detail === null ? null : inert(run.detail)],
       ['workspace', run.wsId],
       ['agent', run.agent + (run.model === null ? '' : ` · ${inert(run.model, true)}`)],
@@ -136,7 +136,7 @@ export async function showTree(context: Context, given: string): Promise<number>
   const lines: string[] = []
   const visit = async (run: Run, before: string, mark: string, level: number): Promise<unknown> => {
     const took = run.durationMs === null ? '' : ` ${span(run.durationMs)}`
-    const facts = [status(screen, run.status) + took, outcome(screen, run), run.wsId, run.agent]
+    const facts = [statusWord(screen, run.status) + took, outcome(screen, run), run.wsId, run.agent]
     lines.push(`${before}${mark}${run.taskId}  ${facts.join(' · ')}  ${inert(run.prompt, true).slice(0, 60)}`)
     const children = level < MAX_LEVELS ? await postern.runs.children(run.taskId).toArray() : []
     const below = before + (mark === '' ? '' : mark === '└─ ' ? '   ' : '│  ')

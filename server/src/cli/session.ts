@@ -76,7 +76,7 @@ export async function listSessions(context: Context, flags: ListFlags): Promise<
   const short = shortIds(sessions.map(({ id }) => id))
   const rows = sessions.map((session) => [
     screen.isTerminal ? (short.get(session.id) ?? session.id) : session.id,
-    screen.isTerminal ? sessionState(screen, session.state) : session.state,
+    sessionState(screen, session.state),
     session.wsId,
     session.agent,
     age(session.lastActivityAt ?? session.createdAt),

@@ -50,8 +50,8 @@ export function inert(text: string, oneLine = false): string {
   return oneLine ? plain.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ') : plain.replace(/(?![\n\t])\p{Cc}/gu, '')
 }
 
-/** JSON escapes the control characters of ASCII; these are the others that a terminal may obey. */
-function inertJson(value: unknown): string {
+/** As one line of JSON that no terminal obeys. JSON escapes the control characters of ASCII; these are the others that a terminal may obey. */
+export function inertJson(value: unknown): string {
   return JSON.stringify(value).replace(/[\u007f-\u009f]/g, (unit) => `\\u00${unit.charCodeAt(0).toString(16)}`)
 }
 
@@ -68,7 +68,10 @@ const SIGNS: Record<string, [string, Style]> = {
   done: ['✓', 'green'],
 }
 
-/** A status as a sign and its word, never colour alone. */
+/** A status in data: in a pipe the word alone, for programs. */
+export const statusWord = (screen: Screen, name: string): string => (screen.isTerminal ? status(screen, name) : name)
+
+/** A status for people, as a sign and its word, never colour alone. */
 export function status(screen: Screen, name: string): string {
   const [sign, style] = SIGNS[name] ?? ['·', 'gray']
   return screen.style(style, `${sign} ${name}`)
@@ -83,8 +86,9 @@ const STATES: Record<string, [string, Style]> = {
   ended: ['✗', 'gray'],
 }
 
-/** The state of a session as a sign and its word. */
+/** The state of a session as a sign and its word; in a pipe the word alone. */
 export function sessionState(screen: Screen, name: string): string {
+  if (!screen.isTerminal) return name
   const [sign, style] = STATES[name] ?? ['·', 'gray']
   return screen.style(style, `${sign} ${name}`)
 }
