@@ -11,6 +11,7 @@ import { Issues } from './issues.ts'
 import { Inbox } from './inbox.ts'
 import { Runs } from './runs.ts'
 import { Sessions } from './sessions.ts'
+import type { LocalServer } from './local.ts'
 import { createTransport, type Logger, type Sending } from './transport.ts'
 import type { Health } from './types.ts'
 import { Workspaces } from './workspaces.ts'
@@ -103,7 +104,7 @@ export class Postern {
         : local.namedUrl !== undefined
           ? 'POSTERN_URL'
           : `server.json in ${local.home}${local.pid === undefined ? '' : `, pid ${local.pid}`}`
-    if (url === undefined) throw notRunning(`no server is named: ${whatWasTried(local.home)}`)
+    if (url === undefined) throw notRunning(`no server is named: ${whatWasTried(local)}`)
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
       throw notRunning(`${JSON.stringify(url)} (from ${origin}) is not an http address`)
     }
@@ -151,10 +152,13 @@ function notRunning(detail: string, cause?: unknown): ConnectionError {
   return new ConnectionError({ code: 'server_not_running', detail, retryable: true, hint, cause })
 }
 
-function whatWasTried(home: string | undefined): string {
-  return home === undefined
-    ? 'outside Node, pass the option `url`'
-    : `POSTERN_URL is not set, and there is no server.json in ${home}`
+function whatWasTried({ home, unreadable }: LocalServer): string {
+  if (home === undefined) return 'outside Node, pass the option `url`'
+  const file =
+    unreadable === undefined
+      ? `there is no server.json in ${home}`
+      : `server.json in ${home} cannot be read (${unreadable})`
+  return `POSTERN_URL is not set, and ${file}`
 }
 
 /** True when both addresses are one server: the same origin, or two names of loopback with the same port. */

@@ -9,6 +9,8 @@ export interface LocalServer {
   /** `url` of `server.json` there. */
   url?: string | undefined
   pid?: number | undefined
+  /** Why `server.json` is there and says nothing. */
+  unreadable?: string | undefined
   /** What `admin-token` there holds; undefined inside a run, which may do only what a run may. */
   adminToken?: string | undefined
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
@@ -109,7 +109,12 @@ test('passes on what the server refuses', async () => {
   await expect(Postern.connect({ url: server.url, token: 'x' })).rejects.toMatchObject({ code: 'invalid_token' })
 })
 
-test('a damaged server.json says nothing', async () => {
+test('a server.json that cannot be read is not told as absent', async () => {
   await writeFile(join(home, 'server.json'), '{"url":')
-  expect((await failure()).message).toContain('no server is named')
+  expect((await failure()).message).toMatch(
+    /no server is named: .*server\.json in .* cannot be read \(it is not valid JSON\)/,
+  )
+  await rm(join(home, 'server.json'))
+  await mkdir(join(home, 'server.json'))
+  expect((await failure()).message).toMatch(/server\.json in .* cannot be read \(EISDIR/)
 })
