@@ -304,6 +304,11 @@ describe('errors', () => {
     await golden('error-workspace', await cli(['run', 'hello', '-w', 'ws-newz']))
     await golden('error-run', await cli(['runs', 'show', 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6']))
     await golden('error-prefix', await cli(['runs', 'show', 'headless_ZZ']).then(withoutCount))
+    const resumed = await cli(['run', 'go on', '-w', workspace, '--resume', 'headless_01M7W3M6R0B5D8F1H4K7N0Q3T6'])
+    expect(resumed).toMatchObject({
+      code: 5,
+      stderr: expect.stringMatching(/^✗ run_not_found .*\n {2}npx postern runs\n/) as string,
+    })
     for (const list of ['runs', 'session ls', 'inbox', 'issue'])
       expect(await cli([...list.split(' '), '-w', 'ws-newz']), list).toMatchObject({
         code: 5,

@@ -4907,7 +4907,7 @@ export type RunsCreateErrors = {
      */
     403: Problem;
     /**
-     * `workspace_not_found`: Workspace not found.
+     * `run_not_found`: Run not found. `workspace_not_found`: Workspace not found.
      */
     404: Problem;
     /**

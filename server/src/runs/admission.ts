@@ -14,7 +14,7 @@ export function whyNotResumable(row: RunRow, agent: Agent): string | undefined {
   return undefined
 }
 
-/** @throws DomainError `not_resumable` when that run's conversation cannot be continued by this agent in this workspace, or not so */
+/** @throws DomainError `run_not_found`; `not_resumable` when that run's conversation cannot be continued by this agent in this workspace, or not so */
 export function checkResumable(
   target: RunRow | undefined,
   asked: { taskId: string; wsId: string; agent: Agent; isolation: CreateRun['isolation'] },
@@ -22,7 +22,7 @@ export function checkResumable(
   const { taskId, wsId, agent, isolation } = asked
   const refuse = (why: string): DomainError =>
     new DomainError('not_resumable', `${taskId} cannot be continued: ${why}`, { hint: `postern runs show ${taskId}` })
-  if (!target) throw refuse('there is no such run')
+  if (!target) throw new DomainError('run_not_found', `there is no run ${taskId} to continue`, { hint: 'postern runs' })
   if (target.wsId !== wsId) throw refuse(`it belongs to ${target.wsId}`)
   if (target.agent !== agent.id) throw refuse(`its conversation is with "${target.agent}", not "${agent.id}"`)
   const why = whyNotResumable(target, agent)

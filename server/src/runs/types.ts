@@ -49,7 +49,7 @@ export interface Runs {
    * Accepts a run: durable when it resolves. The returned run is the one first answered, also on a replay.
    *
    * @throws DomainError `workspace_not_found`, `unknown_agent`, `agent_not_enabled`, `agent_not_headless`,
-   * `model_not_supported`, `not_resumable`, `resume_busy`, `capacity_reached`, `idempotency_in_flight`,
+   * `model_not_supported`, `run_not_found` (to continue), `not_resumable`, `resume_busy`, `capacity_reached`, `idempotency_in_flight`,
    * `idempotency_mismatch`, `too_many_keys`, `draining`, `run_not_recorded`; of a run that a run starts also `run_ended`
    * (that one has ended) and `nested_too_deep`. Source: docs/contract.md 3.
    */

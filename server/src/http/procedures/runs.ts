@@ -66,7 +66,7 @@ export const runProcedures = router({
               headers: ['Location', 'Idempotency-Replayed', 'Preference-Applied'],
             },
           },
-          errors: [...START_ERRORS, 'prompt_too_long', 'run_ended', 'nested_too_deep'],
+          errors: [...START_ERRORS, 'run_not_found', 'prompt_too_long', 'run_ended', 'nested_too_deep'],
           exempt: true,
           runScope: 'start',
           bodyName: 'CreateRun',
