@@ -38,32 +38,48 @@ export async function listen(context: Context, given: string | undefined, flags:
 
   const goesOn = 'sessions go on'
   return await untilLeft(context, { goesOn }, undefined, async (signal) => {
-    if (only !== undefined) await (await begin(context, postern, only, last, flags.curl === true, signal))()
-    else await listenToAll(context, postern, last, flags.curl === true, signal)
+    const hearing: Hearing = { context, postern, curl: flags.curl === true, signal }
+    if (only !== undefined) {
+      const ear = await openEar(hearing, only, last > 0)
+      showEarlier(hearing, [ear], last)
+      await listenOn(hearing, ear)
+    } else await listenToAll(hearing, last)
     return EXIT.ok
   })
 }
 
-async function listenToAll(
-  context: Context,
-  postern: Postern,
-  last: number,
-  curl: boolean,
-  signal: AbortSignal,
-): Promise<never> {
+interface Hearing {
+  context: Context
+  postern: Postern
+  curl: boolean
+  signal: AbortSignal
+}
+/** A session that is listened to. */
+interface Ear {
+  id: SessionId
+  /** From here on nothing is missed. */
+  lastSeq: number
+  /** What was sent up to there, if it was asked for. */
+  earlier: Event[]
+}
+
+async function listenToAll(hearing: Hearing, last: number): Promise<never> {
+  const { context, postern, signal } = hearing
   const heard = new Set<SessionId>()
   let isFirst = true
   const failed = Promise.withResolvers<never>()
   failed.promise.catch(() => undefined)
   for (;;) {
     const newest = await postern.sessions.list({ pageSize: MAX_SESSIONS }, { signal }).page()
+    const ears: Ear[] = []
     for (const session of newest.sessions) {
       if (isOver(session) || heard.has(session.id)) continue
       heard.add(session.id)
-      // Of a session that was opened while we listened, nothing is missed.
-      const listenOn = await begin(context, postern, session.id, isFirst ? last : Infinity, curl, signal)
-      void listenOn().catch(failed.reject)
+      ears.push(await openEar(hearing, session.id, !isFirst || last > 0))
     }
+    // Of a session that was opened while we listened, nothing is missed.
+    showEarlier(hearing, ears, isFirst ? last : Infinity)
+    for (const ear of ears) void listenOn(hearing, ear).catch(failed.reject)
     if (isFirst)
       context.screen.note(`listening to ${heard.size} sessions, and to those that are opened · Ctrl-C leaves`)
     isFirst = false
@@ -71,33 +87,26 @@ async function listenToAll(
   }
 }
 
-/**
- * Shows what came before; from then on nothing is missed.
- *
- * @param last how many of the messages that came before to show
- * @returns what shows the rest, until the session has ended
- */
-async function begin(
-  context: Context,
-  postern: Postern,
-  id: SessionId,
-  last: number,
-  curl: boolean,
-  signal: AbortSignal,
-): Promise<() => Promise<void>> {
+async function openEar({ postern, signal }: Hearing, id: SessionId, asksEarlier: boolean): Promise<Ear> {
   const { lastSeq } = await postern.sessions.get(id, { signal })
-  const earlier = last === 0 ? [] : await messagesUpTo(postern, id, lastSeq, signal)
-  const shown = new Set(
-    earlier
-      .filter(({ type }) => type === 'input.accepted')
-      .slice(-last)
-      .map(deliveryOf),
-  )
-  for (const event of earlier) if (shown.has(deliveryOf(event))) print(context, id, event, curl)
-  return async () => {
-    for await (const event of postern.sessions.events(id, { after: lastSeq, signal })) {
-      if (isAboutDelivery(event)) print(context, id, event, curl)
-    }
+  return { id, lastSeq, earlier: asksEarlier ? await messagesUpTo(postern, id, lastSeq, signal) : [] }
+}
+
+/** Shows the last messages of all together that came before, and what became of them, in the order of time. */
+function showEarlier({ context, curl }: Hearing, ears: Ear[], last: number): void {
+  if (last === 0) return
+  const all = ears
+    .flatMap(({ id, earlier }) => earlier.map((event) => ({ id, event })))
+    .toSorted((one, other) => Date.parse(one.event.at) - Date.parse(other.event.at))
+  const accepted = all.filter(({ event }) => event.type === 'input.accepted').slice(-last)
+  const shown = new Set(accepted.map(({ event }) => deliveryOf(event)))
+  for (const { id, event } of all) if (shown.has(deliveryOf(event))) print(context, id, event, curl)
+}
+
+/** Shows what comes, until the session has ended. */
+async function listenOn({ context, postern, curl, signal }: Hearing, { id, lastSeq }: Ear): Promise<void> {
+  for await (const event of postern.sessions.events(id, { after: lastSeq, signal })) {
+    if (isAboutDelivery(event)) print(context, id, event, curl)
   }
 }
 
