@@ -88,6 +88,11 @@ describe('postern session', () => {
     expect(await cli(['session', 'interrupt', id])).toMatchObject({ code: 0 })
     await inState(id, 'idle')
     await golden('session-end', await cli(['session', 'end', id]))
+    const exposed = await cli(['channel', 'expose', '--session', id])
+    expect(exposed).toMatchObject({
+      code: 6,
+      stderr: expect.stringContaining('npx postern session start -w ws-live') as string,
+    })
     expect(await cli(['session', 'send', id, 'too late'])).toMatchObject({ code: 6 })
     expect(await cli(['session', 'attach', id])).toMatchObject({ code: 6 })
     const [listed] = (await cli(['session', 'ls', '--state', 'ended'])).stdout.split('\n').slice(1)
@@ -154,6 +159,16 @@ describe('postern session attach', () => {
     expect((await cli(['requests', '--session', id])).stdout.trim().split('\n')).toHaveLength(1)
     expect((await cli(['requests', '--session', id, '--all'])).stdout).toContain('denied')
     expect(await cli(['session', 'attach', id], { stdin: '/fail 3\n' })).toMatchObject({ code: 10 })
+  })
+
+  test('on a pipe a session that was started with a message first gives its answer', async () => {
+    const start = ['session', 'start', 'hello', '-w', workspace, '-a', 'demo', '--attach']
+    const asked = await cli(start)
+    expect(asked).toMatchObject({ code: 0, stdout: expect.stringMatching(/^I received "hello"/) as string })
+    const more = await cli(start, { stdin: 'and now?\n' })
+    expect(more.stdout).toMatch(/^I received "hello"[^]*I received "and now\?"/)
+    const [failing] = [await cli(['session', 'start', '/fail 3', '-w', workspace, '-a', 'demo', '--attach'])]
+    expect(failing).toMatchObject({ code: 10 })
   })
 
   test('on a pipe Ctrl-C interrupts the turn, and the next line is sent', async () => {
@@ -395,6 +410,23 @@ describe('postern listen and trigger', () => {
     const [byCurl, again, comment, deploy] = body.deliveries
     expect(again).toMatchObject({ message: deploy?.message, from: 'ci', label: 'deploy' })
     expect(byCurl).toMatchObject({ message: comment?.message, from: 'github: ada', label: null })
+  })
+
+  test('listen --last shows so many in all, in the order of time', async () => {
+    await using own = await startTestServer()
+    const at = { home: own.dataDir }
+    const wsId = await own.workspace({ agents: ['demo'] })
+    const ids: string[] = []
+    for (let i = 0; i < 2; i++) ids.push((await startAndEnd(['session', 'start', '-w', wsId], at)).stdout.trim())
+    for (const [i, id] of [...ids, ...ids].entries())
+      await startAndEnd(['session', 'send', id, `message ${i}`, '--wait'], at)
+    const listening = startCli(['listen', '--last', '3', '--json'], at)
+    await eventually(() => listening.stderr().includes('listening to 2 sessions'))
+    listening.child.kill('SIGINT')
+    const events = linesOf((await listening.ended).stdout) as { type: string; at: string; text?: string }[]
+    const told = events.flatMap(({ type, text }) => (type === 'input.accepted' ? [text] : []))
+    expect(told).toEqual(['message 1', 'message 2', 'message 3'])
+    expect(events.map((event) => event.at)).toEqual(events.map((event) => event.at).toSorted())
   })
 
   test('listen to all sessions, also those that are opened meanwhile', async () => {

@@ -109,7 +109,7 @@ export function createChannels(deps: {
         const session = await sessions.get(body.sessionId)
         if (session.state === 'ended') {
           throw new DomainError('session_ended', `${session.id} has ended`, {
-            hint: 'open a new session: an ended one never returns',
+            hint: `postern session start -w ${session.wsId} (an ended one never returns)`,
           })
         }
         const id = claim?.recordId ?? newId('grant', clock)

@@ -26,8 +26,13 @@ const means = (line: string): 'allow' | 'deny' => (/^\s*y/i.test(line) ? 'allow'
  * next is sent when the agent has answered. The session stays in any case.
  *
  * @param begin.after show what happened behind this event first; default: only what happens from now on
+ * @param begin.isAsked a first message was sent: on a pipe its answer comes before the first line is read
  */
-export async function attach(context: Context, given: string, begin: { after?: number } = {}): Promise<number> {
+export async function attach(
+  context: Context,
+  given: string,
+  begin: { after?: number; isAsked?: boolean } = {},
+): Promise<number> {
   const postern = await context.connect()
   const session = await postern.sessions.get(await resolveSession(postern, given))
   if (isOver(session)) {
@@ -36,7 +41,7 @@ export async function attach(context: Context, given: string, begin: { after?: n
   const talks = process.stdin.isTTY && context.options.input
   return talks
     ? await converse(context, postern, session, begin.after ?? session.lastSeq)
-    : await readLines(context, postern, session.id)
+    : await readLines(context, postern, session.id, begin.isAsked === true)
 }
 
 // A terminal
@@ -166,7 +171,7 @@ async function converse(context: Context, postern: Postern, session: Session, af
 
 // A pipe
 
-async function readLines(context: Context, postern: Postern, id: SessionId): Promise<number> {
+async function readLines(context: Context, postern: Postern, id: SessionId, isAsked: boolean): Promise<number> {
   const { screen } = context
   const reading = createInterface({ input: process.stdin })
   const lines = reading[Symbol.asyncIterator]()
@@ -201,27 +206,43 @@ async function readLines(context: Context, postern: Postern, id: SessionId): Pro
     await postern.requests.answer(requestId as RequestId, means(line), { signal: left.signal })
   }
   let code: number = EXIT.ok
+  let answering: Promise<void> = Promise.resolve()
+  function show(event: Event): void {
+    printer.print(event)
+    if (event.type === 'permission.answered') open.delete(event['requestId'])
+    if (event.type === 'permission.requested') {
+      open.add(event['requestId'])
+      answering = answering.then(() => answer(event)).catch((error: unknown) => void explain(context, error))
+    }
+  }
+  function endTurn(status: string): void {
+    printer.endLine()
+    open.clear()
+    if (status !== 'completed') code = exitOfTurn(status)
+  }
   try {
+    if (isAsked) {
+      let ended: Event | undefined
+      for await (const event of postern.sessions.events(id, { signal: left.signal })) {
+        show(event)
+        ended = event.type === 'turn.ended' ? event : undefined
+        if (ended) break
+      }
+      if (!ended) return EXIT.wrongState // the session ended before it, and said why
+      endTurn(String(ended['status']))
+    }
     for (let line = await take(); line !== undefined; line = await take()) {
       if (line.trim() === '') continue
       isWarned = false
       let deliveryId: unknown
-      let answering: Promise<void> = Promise.resolve()
       const reply = await postern.sessions.ask(id, line, {
         signal: left.signal,
         onEvent(event) {
           if (event.type === 'input.accepted' && event.text === line) deliveryId ??= event['deliveryId']
-          if (event.type !== 'input.accepted' || event['deliveryId'] !== deliveryId) printer.print(event)
-          if (event.type === 'permission.answered') open.delete(event['requestId'])
-          if (event.type === 'permission.requested') {
-            open.add(event['requestId'])
-            answering = answering.then(() => answer(event)).catch((error: unknown) => void explain(context, error))
-          }
+          if (event.type !== 'input.accepted' || event['deliveryId'] !== deliveryId) show(event)
         },
       })
-      printer.endLine()
-      open.clear()
-      if (reply.status !== 'completed') code = exitOfTurn(reply.status)
+      endTurn(reply.status)
     }
     return code
   } catch (error) {

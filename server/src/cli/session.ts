@@ -43,7 +43,8 @@ export async function startSession(context: Context, prompt: string | undefined,
     { retries: 0, idempotencyKey: key },
   )
   screen.note(`${screen.style('green', '✓')} opened ${session.id} · ${session.wsId} · ${session.agent}`)
-  if (flags.attach) return await (await import('./attach.ts')).attach(context, session.id, { after: 0 })
+  if (flags.attach)
+    return await (await import('./attach.ts')).attach(context, session.id, { after: 0, isAsked: first !== undefined })
   if (options.json) screen.printJson(session)
   else screen.print(session.id)
   screen.note(`next: ${me} session attach ${session.id}, or ${me} channel expose --session ${session.id}`)
