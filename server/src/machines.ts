@@ -71,7 +71,7 @@ export async function openMachines(
   const processes = createProcesses({ clock, cgroups: openCgroups() })
   const binDirectory = await writeLauncher(join(dataDir, 'bin'))
   const path = searchPath(environment, binDirectory)
-  const locate = async (name: string): Promise<string | undefined> => (await findProgram(name, path))?.path
+  const locate = (name: string): Promise<string | undefined> => findProgram(name, path)
   const agents = createAgents({
     configured: config.agents,
     clock,

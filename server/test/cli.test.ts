@@ -23,7 +23,7 @@ beforeAll(async () => {
   programs = await temporaryDirectory()
   for (const name of PROGRAMS) {
     const found = await findProgram(name, process.env['PATH'] ?? '')
-    if (found) await symlink(found.path, join(programs.path, name))
+    if (found) await symlink(found, join(programs.path, name))
   }
   server = await startTestServer({
     environment: { PATH: programs.path, HOME: programs.path },

@@ -1,4 +1,4 @@
-import { chmod, mkdir, realpath, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { temporaryDirectory } from '../../test/temporary.ts'
@@ -22,7 +22,7 @@ test('S5: a program is found on absolute PATH entries only, never in the workspa
   process.chdir(workspace)
   try {
     const path = ['.', '', 'node_modules/.bin', local, `${local}/`, join(place.path, 'bin')].join(delimiter)
-    expect((await findProgram('claude', path))?.path).toBe(real)
+    expect(await findProgram('claude', path)).toBe(real)
     for (const name of ['./claude', 'workspace/claude', '../claude', '', '.', '..']) {
       expect(await findProgram(name, path)).toBeUndefined()
     }
@@ -32,18 +32,17 @@ test('S5: a program is found on absolute PATH entries only, never in the workspa
   }
 })
 
-test('a program is told with what it is in the end, and keeps the name it is called by', async () => {
+test('a program keeps the name it is called by, and one that was exchanged is found as it is now', async () => {
   await using place = await temporaryDirectory()
   const target = await program(join(place.path, 'lib', 'cli.js'))
   await mkdir(join(place.path, 'bin'))
   await symlink(target, join(place.path, 'bin', 'claude'))
-  const { dev, ino } = await stat(target, { bigint: true })
-  expect(await findProgram('claude', join(place.path, 'bin'))).toEqual({
-    path: join(place.path, 'bin', 'claude'),
-    realPath: await realpath(target),
-    device: String(dev),
-    inode: String(ino),
-  })
+  const [first, second] = [join(place.path, 'bin'), join(place.path, 'later')]
+  const path = [first, second].join(delimiter)
+  expect(await findProgram('claude', path)).toBe(join(first, 'claude'))
+  await program(join(second, 'claude'))
+  await rm(target)
+  expect(await findProgram('claude', path)).toBe(join(second, 'claude'))
 })
 
 test('directories, and files that may not be executed, are no programs', async () => {

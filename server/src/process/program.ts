@@ -1,42 +1,29 @@
 import { constants } from 'node:fs'
-import { access, realpath, stat } from 'node:fs/promises'
+import { access, stat } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { absoluteEntries } from './environment.ts'
 import { runQuick } from './quick.ts'
 
-/** A program found on disk. */
-export interface FoundProgram {
-  /** Absolute path as found (not resolved: some programs look at the name they were called by). */
-  path: string
-  /** What it is in the end. */
-  realPath: string
-  device: string
-  inode: string
-}
-
 /**
- * Finds a program by name on the absolute entries of `path`, or takes an absolute path as it is; undefined when there is
- * none that may be executed. A name with a slash that is not absolute is never found: it would mean the workspace's.
+ * The absolute path of a program that is named, on the absolute entries of `path`, or of one that is an absolute path
+ * itself; undefined when there is none that may be executed. Links stay as they are: some programs look at the name they
+ * were called by. A name with a slash that is not absolute is never found: it would mean the workspace's.
  */
-export async function findProgram(name: string, path: string): Promise<FoundProgram | undefined> {
-  if (isAbsolute(name)) return await executable(name)
+export async function findProgram(name: string, path: string): Promise<string | undefined> {
+  if (isAbsolute(name)) return (await isExecutable(name)) ? name : undefined
   if (name.includes('/') || name === '' || name === '.' || name === '..') return undefined
   for (const directory of absoluteEntries(path)) {
-    const found = await executable(join(directory, name))
-    if (found) return found
+    const found = join(directory, name)
+    if (await isExecutable(found)) return found
   }
   return undefined
 }
 
-async function executable(path: string): Promise<FoundProgram | undefined> {
-  try {
-    await access(path, constants.X_OK)
-    const found = await stat(path, { bigint: true })
-    if (!found.isFile()) return undefined
-    return { path, realPath: await realpath(path), device: String(found.dev), inode: String(found.ino) }
-  } catch {
-    return undefined
-  }
+async function isExecutable(path: string): Promise<boolean> {
+  return await access(path, constants.X_OK).then(
+    () => isFile(path),
+    () => false,
+  )
 }
 
 /** True for a file that is there; nothing is opened. */

@@ -70,7 +70,7 @@ export function createGitCommand(deps: {
   let program: Promise<string | undefined> | undefined
 
   return async (directory, args, { env, stdin, maxBytes = MAX_OUTPUT_BYTES } = {}) => {
-    const found = await (program ??= findProgram('git', path).then((git) => git?.path))
+    const found = await (program ??= findProgram('git', path))
     if (found === undefined) {
       program = undefined // it may be installed yet
       throw new GitError("git is not on the server's PATH")
