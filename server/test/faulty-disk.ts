@@ -48,28 +48,39 @@ export function faultyDisk(): FaultyDisk {
   return state
 }
 
-/** The real disk, which from the first write that contains a text on syncs nothing until it is released. */
-export function heldDisk(text: string): { disk: Disk; readonly isHeld: boolean; release(): void } {
-  const released = Promise.withResolvers<void>()
-  let isHeld = false
-  const disk: Disk = {
+/** The real disk, with a hook before each sync that is told what was written since the last; what it throws the disk says. */
+export function diskBeforeSync(beforeSync: (written: string) => Promise<void> | void): Disk {
+  return {
     ...systemDisk,
     async open(...args) {
       const file = await systemDisk.open(...args)
       const write = file.write.bind(file) as (data: Buffer, ...more: number[]) => Promise<unknown>
       const datasync = file.datasync.bind(file)
+      let written = ''
       return Object.assign(file, {
         write(data: Buffer, ...more: number[]) {
-          isHeld ||= data.toString().includes(text)
+          written += data.toString()
           return write(data, ...more)
         },
         async datasync() {
-          if (isHeld) await released.promise
+          const what = written
+          written = ''
+          await beforeSync(what)
           await datasync()
         },
       })
     },
   }
+}
+
+/** The real disk, which from the first write that contains a text on syncs nothing until it is released. */
+export function heldDisk(text: string): { disk: Disk; readonly isHeld: boolean; release(): void } {
+  const released = Promise.withResolvers<void>()
+  let isHeld = false
+  const disk = diskBeforeSync(async (written) => {
+    isHeld ||= written.includes(text)
+    if (isHeld) await released.promise
+  })
   return {
     disk,
     get isHeld() {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Delivery, PermissionRequest, Receipt, Session } from '../src/model/sessions.ts'
 import { knock, mint } from './channels.ts'
-import { diskError, faultyDisk } from './faulty-disk.ts'
+import { diskBeforeSync, diskError, faultyDisk } from './faulty-disk.ts'
 import { STEER_MS } from '../src/sessions/steer.ts'
 import { startTestServer, type TestServer } from './harness.ts'
 import { createJumpingClock } from './jumping-clock.ts'
@@ -150,6 +150,28 @@ describe('a message for the turn at work', () => {
       [late.body.deliveryId, 'completed', 'heard late'],
       [next.body.deliveryId, 'completed', 'heard next'],
     ])
+  })
+
+  test('is accepted when it is on disk, whatever the disk says afterwards, and heard once', async () => {
+    let refusals = 0
+    const disk = diskBeforeSync((written) => {
+      if (written.includes('"status":"confirmed"') && refusals-- > 0) throw diskError('ENOSPC')
+    })
+    await using server = await startTestServer({ config, disk })
+    const { id } = await open(server, { agent: 'steered', prompt: 'work' })
+    await eventually(async () => (await events(server, id)).some(({ type }) => type === 'agent.message'))
+    await inState(server, id, 'busy')
+    const { body: sessionDeliveries } = await server.call<{ deliveries: Delivery[] }>(
+      'GET',
+      `/api/sessions/${id}/deliveries`,
+    )
+    await confirmed(server, id, sessionDeliveries.deliveries[0]?.id ?? '')
+    refusals = 1
+    const { status, body } = await send(server, id, 'stop', { delivery: 'steer' })
+    expect([status, body.status]).toEqual([202, 'buffered'])
+    await confirmed(server, id, body.deliveryId)
+    await inState(server, id, 'idle')
+    expect(await replies(server, id)).toEqual(['heard work, then stop'])
   })
 
   test('to which the agent says nothing waits, and is handed over as a possible duplicate', async () => {

@@ -5,11 +5,10 @@ import type { NewEvent } from '../model.ts'
 import type { DeliveryRow } from '../model/sessions.ts'
 import type { Table } from '../store/table.ts'
 import { frame } from './frame.ts'
+import { insist } from './insist.ts'
 
 /** Milliseconds that a sender waits for an idle agent to take its message; then the answer is `buffered`. */
 export const HAND_OVER_MS = 2_000
-/** Milliseconds before a record that could not be written is tried again. */
-const RETRY_MS = 500
 
 /** One message on its way into a live agent. */
 export interface HandOver {
@@ -41,7 +40,7 @@ export function handOver(
   injecting: DeliveryRow,
   isAwaited: boolean,
 ): HandOver {
-  const { deliveries, clock, log, giveUp } = deps
+  const { deliveries, clock, log } = deps
   const { id: deliveryId, possibleDuplicate } = injecting
   const began = clock.monotonic()
   let row = injecting
@@ -51,20 +50,15 @@ export function handOver(
   /** The change that is on its way to the disk; never rejects. */
   let queued: Promise<unknown> | undefined
 
-  /** Until the disk takes it: the agent has the message already, and nothing can call it back. */
   async function store(patch: () => Partial<DeliveryRow>, from: DeliveryRow['status']): Promise<void> {
-    for (;;) {
-      try {
-        const update = deliveries.update(deliveryId, patch(), { status: from })
-        queued = update.catch(() => undefined)
-        row = (await update) ?? row
-        return
-      } catch {
-        if (giveUp.aborted) return
-        isAwaited = false
-        await clock.sleep(RETRY_MS, giveUp).catch(() => undefined)
-      }
-    }
+    await insist(deps, () => {
+      const update = deliveries.update(deliveryId, patch(), { status: from })
+      queued = update.then(
+        (stored) => void (row = stored ?? row),
+        () => void (isAwaited = false),
+      )
+      return update
+    })
   }
   async function delivered(): Promise<DeliveryRow> {
     const deliveredAt = isoTime(clock.now())

@@ -5,12 +5,11 @@ import { NO_USAGE, type DeliveryRow, type InputMode } from '../model/sessions.ts
 import { once, type Claim } from '../store/claims.ts'
 import type { Table } from '../store/table.ts'
 import { handOver, isFramed, type HandOver } from './hand-over.ts'
+import { RETRY_MS } from './insist.ts'
 import { createLine } from './line.ts'
 import { steerInto } from './steer.ts'
 import { cannotSteer, revoked, twin } from './why.ts'
 
-/** Milliseconds before a record that could not be written is tried again. */
-const RETRY_MS = 500
 /** Hand-overs of one message: the second, after one that was cut off, is marked; there is no third. */
 export const MAX_ATTEMPTS = 2
 
@@ -183,10 +182,11 @@ export function createMailbox(
   async function steer(accepted: DeliveryRow): Promise<DeliveryRow> {
     const { connection } = receiver
     if (!connection || !atWork) return accepted // the turn is over: it waits like any other
-    const injecting = await deliveries.update(accepted.id, { status: 'injecting', attempts: 1 }, { status: 'accepted' })
-    if (!injecting) return accepted
+    const patch = { status: 'injecting' as const, attempts: 1 }
+    const injecting = await deliveries.update(accepted.id, patch, { status: 'accepted' }).catch(() => undefined)
+    if (!injecting) return accepted // it was failed meanwhile, or the disk is full
     line.remove(accepted.id)
-    const work = steerInto({ deliveries, clock, log }, connection, injecting).then((steered) => {
+    const work = steerInto({ deliveries, clock, log, giveUp }, connection, injecting).then((steered) => {
       const { row, turn } = steered
       const made = { answered: Promise.resolve(row), through: Promise.resolve(), settled: async () => row }
       if (turn) following = { made: { turn, ...made }, deliveryId: row.id }

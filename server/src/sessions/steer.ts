@@ -3,6 +3,7 @@ import { isoTime, type Clock } from '../clock.ts'
 import type { NewEvent } from '../model.ts'
 import type { DeliveryRow } from '../model/sessions.ts'
 import type { Table } from '../store/table.ts'
+import { insist } from './insist.ts'
 
 /** Milliseconds that an agent may take to say whether it was steered; fewer than it has to end a turn (`CANCEL_MS`). */
 export const STEER_MS = 5_000
@@ -22,33 +23,45 @@ export interface Steered {
  * rejects. Decision 0019.
  */
 export async function steerInto(
-  deps: { deliveries: Table<DeliveryRow>; clock: Clock; log(event: NewEvent): unknown },
+  deps: { deliveries: Table<DeliveryRow>; clock: Clock; log(event: NewEvent): unknown; giveUp: AbortSignal },
   connection: AgentConnection,
   injecting: DeliveryRow,
 ): Promise<Steered> {
   const { deliveries, clock, log } = deps
   const { id: deliveryId, from, message } = injecting
-  // What the disk does not take now stays `injecting` there, and is handed over again after a restart.
-  const store = async (patch: Partial<DeliveryRow>): Promise<DeliveryRow> =>
-    (await deliveries.update(deliveryId, patch, { status: 'injecting' }).catch(() => undefined)) ?? injecting
+  const store = (patch: Partial<DeliveryRow>): Promise<DeliveryRow | undefined> =>
+    deliveries.update(deliveryId, patch, { status: 'injecting' })
   const waited = new AbortController()
   const late = clock.sleep(STEER_MS, waited.signal).then(() => {
     throw new Error(`the agent did not say within ${STEER_MS / 1000} s whether it took the message`)
   })
   late.catch(() => undefined)
+  let turn: Turn | undefined
   try {
     const steering = connection.steer(from === null ? message : `[${from}] ${message}`)
-    const turn = await Promise.race([steering, late])
-    const at = isoTime(clock.now())
-    const confirmed = { status: 'confirmed' as const, deliveredAt: at, confirmedAt: at, endedAt: at }
-    const row = await store({ ...confirmed, answeredAs: 'delivered' })
-    log({ type: 'input.delivered', deliveryId, possibleDuplicate: false, ...(!turn && { mode: 'steer' }) })
-    return { row, isThrough: true, turn }
+    turn = await Promise.race([steering, late])
   } catch (error) {
     log({ type: 'log', message: `could not steer: ${(error as Error).message}`, deliveryId })
     const attempts = error instanceof AgentRefused ? 0 : injecting.attempts
-    return { row: await store({ status: 'accepted', attempts, mode: 'queue' }), isThrough: false, turn: undefined }
+    // What the disk does not take now stays `injecting` there, and its next hand-over is marked.
+    const row = await store({ status: 'accepted', attempts, mode: 'queue' }).catch(() => undefined)
+    return { row: row ?? injecting, isThrough: false, turn }
   } finally {
     waited.abort()
   }
+
+  const at = isoTime(clock.now())
+  const confirmed = { status: 'confirmed' as const, deliveredAt: at, confirmedAt: at, endedAt: at }
+  const tell = (): unknown =>
+    log({ type: 'input.delivered', deliveryId, possibleDuplicate: false, ...(!turn && { mode: 'steer' }) })
+  let { answeredAs } = injecting
+  try {
+    await store({ ...confirmed, answeredAs: 'delivered' })
+    answeredAs = 'delivered'
+    tell()
+  } catch {
+    // The agent has it, and its sender is told what is on disk.
+    void insist(deps, () => store(confirmed)).then(tell)
+  }
+  return { row: { ...injecting, ...confirmed, answeredAs }, isThrough: true, turn }
 }
