@@ -72,6 +72,13 @@ describe('help', () => {
   })
 })
 
+test('what nobody reads any more ends politely, help too', async () => {
+  for (const words of ['--help', 'runs --help', 'version']) {
+    const { stderr } = await execa('sh', ['-c', `"$0" "$1" ${words} | true`, process.execPath, PROGRAM])
+    expect(stderr).toBe('')
+  }
+})
+
 describe('postern run', () => {
   test('prints the id, and what to do next on stderr', async () => {
     await golden('run', await cli(['run', '/files', '-w', workspace]))

@@ -12,6 +12,10 @@ import { version } from './version.ts'
 /** Runs one command line. Resolves with the exit code; everything was written. */
 export async function runCli(args: string[]): Promise<number> {
   let code: number = EXIT.ok
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT.ok) // `postern runs | head`: the reader has had enough
+    throw error
+  })
   try {
     await build((result) => (code = result)).parseAsync(args, { from: 'user' })
     return code

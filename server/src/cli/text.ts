@@ -27,10 +27,6 @@ export function createScreen(options: { quiet?: boolean; color: boolean }): Scre
   const { quiet = false } = options
   const isTerminal = process.stdout.isTTY
   const color = options.color && !process.env['NO_COLOR'] && (isTerminal || process.stderr.isTTY)
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0) // `postern runs | head`: the reader has had enough
-    throw error
-  })
   return {
     print: (text) => void process.stdout.write(`${text}\n`),
     printJson: (value) => void process.stdout.write(`${inertJson(value)}\n`),
