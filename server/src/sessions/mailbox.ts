@@ -103,8 +103,8 @@ export function createMailbox(
 ): Mailbox {
   const { sessionId, deliveries, clock, log, giveUp } = deps
   const line = createLine(left)
-  /** Accepted and not yet on disk. */
-  const unwritten = new Set<string>()
+  /** Messages on their way to the disk; what settles once they are there, or are refused. */
+  const unwritten = new Map<string, Promise<void>>()
   let handing: Promise<unknown> | undefined
   let atWork: AtWork | undefined
   /** Messages that are being put into the turn at work, and the turn that the agent began with one of them after it. */
@@ -134,8 +134,8 @@ export function createMailbox(
     }
     // From the look at the session to here nothing awaits: a place in the line is found and taken in one step.
     line.take(accepted)
-    unwritten.add(accepted.id)
     const written = write(accepted, claim)
+    unwritten.set(accepted.id, written)
     if (isDirect) return await tracked(direct(accepted, written))
     await written.finally(pump)
     if (isSteered) return await steer(accepted)
@@ -346,8 +346,10 @@ export function createMailbox(
       for (const waiting of line.rows()) await fail(waiting, reason).catch(() => undefined)
     },
     async revoke(grantId) {
-      const failed = line.rows().filter((waiting) => waiting.grantId === grantId && !unwritten.has(waiting.id))
-      await Promise.all(failed.map((waiting) => fail(waiting, 'grant_revoked').catch(() => undefined)))
+      const waiting = (): DeliveryRow[] => line.rows().filter((each) => each.grantId === grantId)
+      // What was let in before the revocation and is on its way to the disk fails once it is there.
+      await Promise.allSettled(waiting().flatMap(({ id }) => unwritten.get(id) ?? []))
+      await Promise.all(waiting().map((each) => fail(each, 'grant_revoked').catch(() => undefined)))
       await handing // what was begun before is through before the answer
     },
   }
