@@ -240,6 +240,26 @@ test('what an agent leaves behind is gone when its session has ended', async () 
   expect(processesOf(id)).toEqual([])
 })
 
+test('what the agent gets in the moment in which its session ends is not called failed', async () => {
+  const held = heldDisk('hold the disk')
+  await using server = await startTestServer({ disk: held.disk })
+  const [{ id }, other] = [await open(server), await open(server)]
+  await inState(server, id, 'idle')
+  await inState(server, other.id, 'idle')
+  const holding = send(server, other.id, 'hold the disk')
+  await eventually(() => held.isHeld)
+  // Both come to the disk with one sync: that it has the message and that the session has ended.
+  const sent = send(server, id, 'now')
+  await inState(server, id, 'busy')
+  const ended = server.call<Session>('POST', `/api/sessions/${id}/end`, undefined, { token: true })
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  held.release()
+  const [{ body }] = await Promise.all([sent, ended, holding])
+  const found = await delivery(server, id, body.deliveryId)
+  const wasHandedOver = (await events(server, id)).some(({ type }) => type === 'input.delivered')
+  expect([found?.status === 'failed' && found.deliveredAt === null, wasHandedOver]).toEqual([false, true])
+})
+
 test('a session that is ended while it starts leaves no process', async () => {
   await using server = await startTestServer()
   const wsId = await server.workspace()

@@ -343,6 +343,7 @@ export function createMailbox(
       }
     },
     async failAll(reason) {
+      await Promise.allSettled(unwritten.values()) // what was let in before waits now, or is being handed over
       for (const waiting of line.rows()) await fail(waiting, reason).catch(() => undefined)
     },
     async revoke(grantId) {
