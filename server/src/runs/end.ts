@@ -1,24 +1,10 @@
 import type { Clock } from '../clock.ts'
 import type { EventLog } from '../events/types.ts'
 import { TERMINAL_EVENT, type NewEvent, type RunRow } from '../model.ts'
+import { insist } from '../store/insist.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { Table } from '../store/table.ts'
 import type { LiveRun } from './types.ts'
-
-/** Milliseconds before what the disk did not take is tried again. */
-const RETRY_MS = 500
-
-/** Repeats one step until the disk takes it. @throws what the disk said, once the server cannot wait any longer */
-export async function insist<T>(clock: Clock, giveUp: AbortSignal, step: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await step()
-    } catch (error) {
-      if (giveUp.aborted) throw error
-      await clock.sleep(RETRY_MS, giveUp).catch(() => undefined)
-    }
-  }
-}
 
 /** The last event of the log of a run that has ended. */
 export const lastEventOf = ({ status, reason, detail, exitCode, signal, outcome }: RunRow): NewEvent => {

@@ -3,9 +3,9 @@ import type { AgentConnection, Turn } from '../agents/live.ts'
 import { isoTime, type Clock } from '../clock.ts'
 import type { NewEvent } from '../model.ts'
 import type { DeliveryRow } from '../model/sessions.ts'
+import { insist } from '../store/insist.ts'
 import type { Table } from '../store/table.ts'
 import { frame } from './frame.ts'
-import { insist } from './insist.ts'
 
 /** Milliseconds that a sender waits for an idle agent to take its message; then the answer is `buffered`. */
 export const HAND_OVER_MS = 2_000
@@ -40,7 +40,7 @@ export function handOver(
   injecting: DeliveryRow,
   isAwaited: boolean,
 ): HandOver {
-  const { deliveries, clock, log } = deps
+  const { deliveries, clock, log, giveUp } = deps
   const { id: deliveryId, possibleDuplicate } = injecting
   const began = clock.monotonic()
   let row = injecting
@@ -51,14 +51,14 @@ export function handOver(
   let queued: Promise<unknown> | undefined
 
   async function store(patch: () => Partial<DeliveryRow>, from: DeliveryRow['status']): Promise<void> {
-    await insist(deps, () => {
+    await insist(clock, giveUp, () => {
       const update = deliveries.update(deliveryId, patch(), { status: from })
       queued = update.then(
         (stored) => void (row = stored ?? row),
         () => void (isAwaited = false),
       )
       return update
-    })
+    }).catch(() => undefined)
   }
   async function delivered(): Promise<DeliveryRow> {
     const deliveredAt = isoTime(clock.now())

@@ -2,8 +2,8 @@ import { AgentRefused, type AgentConnection, type Turn } from '../agents/live.ts
 import { isoTime, type Clock } from '../clock.ts'
 import type { NewEvent } from '../model.ts'
 import type { DeliveryRow } from '../model/sessions.ts'
+import { insist } from '../store/insist.ts'
 import type { Table } from '../store/table.ts'
-import { insist } from './insist.ts'
 
 /** Milliseconds that an agent may take to say whether it was steered; fewer than it has to end a turn (`CANCEL_MS`). */
 export const STEER_MS = 5_000
@@ -61,7 +61,7 @@ export async function steerInto(
     tell()
   } catch {
     // The agent has it, and its sender is told what is on disk.
-    void insist(deps, () => store(confirmed)).then(tell)
+    void insist(clock, deps.giveUp, () => store(confirmed)).then(tell, () => undefined)
   }
   return { row: { ...injecting, ...confirmed, answeredAs }, isThrough: true, turn }
 }
