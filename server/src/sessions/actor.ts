@@ -1,5 +1,5 @@
 import type { Agents } from '../agents/types.ts'
-import { AgentRefused, type AgentConnection, type PermissionAsk } from '../agents/live.ts'
+import type { PermissionAsk } from '../agents/live.ts'
 import { isoTime } from '../clock.ts'
 import { DomainError } from '../errors.ts'
 import type { Budgets } from '../budgets/types.ts'
@@ -18,13 +18,12 @@ import {
 import type { Table } from '../store/table.ts'
 import { createSessionLog } from './log.ts'
 import { NotLive, startLive, type Live, type LiveDeps } from './live.ts'
+import { hasHeard, isExpected, isUnknownConversation, msUntilResumable, openConversation } from './opening.ts'
 import { createMailbox, type NewMessage } from './mailbox.ts'
 import { FINAL, gone, NEEDS_A_PERSON, whyOf, type Why } from './why.ts'
 
 /** Milliseconds that an agent may take to end a turn it was asked to cancel; then its process is ended. */
 export const CANCEL_MS = 10_000
-/** Milliseconds that an agent may take to open its conversation; then its process is ended. */
-export const OPEN_MS = 120_000
 /** Milliseconds that ending a session waits for its process. */
 const END_WAIT_MS = 15_000
 /** Milliseconds that a server which stops waits for the log of a session. */
@@ -176,17 +175,13 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     )
   }
 
-  /** Some programs spoil a conversation that they are asked to continue too soon. Rejects when it will not be continued. */
+  /** Rejects when it will not be continued. */
   async function untilResumable(): Promise<void> {
-    const { resumeAfterMs = 0 } = deps.agents.find(row.agent)?.live ?? {}
-    if (row.conversationId === null || row.conversationSince === undefined) return
-    const waitMs = Math.min(resumeAfterMs, Date.parse(row.conversationSince) + resumeAfterMs - clock.now())
+    const waitMs = msUntilResumable(row, deps.agents.find(row.agent)?.live, clock.now())
     if (waitMs <= 0) return
     const seconds = Math.ceil(waitMs / 1000)
-    void log.add({
-      type: 'log',
-      message: `"${row.agent}" can continue this conversation in ${seconds} s: messages wait`,
-    })
+    const message = `"${row.agent}" can continue this conversation in ${seconds} s: messages wait`
+    void log.add({ type: 'log', message })
     await clock.sleep(waitMs, AbortSignal.any([giveUp.signal, over.signal]))
   }
 
@@ -208,11 +203,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     const { ended, connection } = live
     exiting = ended.then(exited)
     try {
-      const opened = await inTime(connection)
-      if (row.conversationId !== null && opened.conversationId !== row.conversationId) {
-        const detail = `"${row.agent}" answered in conversation ${opened.conversationId}, not in ${row.conversationId}`
-        throw new NotLive('resume_mismatch', detail)
-      }
+      const opened = await openConversation(clock, connection, row, mailbox.sought())
       steerable = opened.canSteer
       const { conversationId } = opened
       const isNew = row.conversationId === null
@@ -228,20 +219,6 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
     }
   }
 
-  /** @throws NotLive for an agent that keeps silent */
-  async function inTime(connection: AgentConnection): ReturnType<AgentConnection['open']> {
-    const waited = new AbortController()
-    const late = clock.sleep(OPEN_MS, waited.signal).then(() => {
-      throw new NotLive('agent_error', `"${row.agent}" did not open its conversation within ${OPEN_MS / 1000} s`)
-    })
-    try {
-      const task = { cwd: row.cwd, permissions: row.permissions, model: row.model }
-      return await Promise.race([connection.open(task, row.conversationId, mailbox.sought()), late])
-    } finally {
-      waited.abort()
-    }
-  }
-
   async function launch(): Promise<Live> {
     const agent = deps.agents.find(row.agent)
     if (!agent) throw new NotLive('agent_not_found', `there is no agent "${row.agent}" any more`)
@@ -254,20 +231,10 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   /** Why it could not be opened. A conversation that never heard anything is begun again; no other is replaced by a stranger. */
   async function judge(error: unknown): Promise<Why | undefined> {
-    if (!(error instanceof AgentRefused)) return error instanceof NotLive ? whyOf(error, row) : undefined
-    if (error.kind !== 'unknown_conversation') return whyOf(error, row)
-    if (await hasHeard()) return { reason: 'not_resumable', detail: error.message }
+    if (!isUnknownConversation(error)) return isExpected(error) ? whyOf(error, row) : undefined
+    if (await hasHeard(deliveries, row)) return { reason: 'not_resumable', detail: error.message }
     await save({ conversationId: null })
     return { reason: 'agent_exited', detail: 'its conversation was empty and is begun again' }
-  }
-
-  /** Whether anything was ever handed over. */
-  async function hasHeard(): Promise<boolean> {
-    if (row.turns > 0) return true
-    for (const status of ['confirmed', 'delivered', 'uncertain'] as const) {
-      if ((await deliveries.list({ where: { sessionId: id, status }, limit: 1 })).length > 0) return true
-    }
-    return false
   }
 
   async function onEvent(event: NewEvent): Promise<void> {
