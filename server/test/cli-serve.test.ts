@@ -174,7 +174,7 @@ describe('postern tour', () => {
     const ran = await tour.ended
     expect(ran.code).toBe(0)
     expect(ran.stderr).not.toContain('tour failed')
-  })
+  }, 25_000) // less than an SDK tries to reach a server that is gone
 
   test('suggests no agent that its workspace does not let in', async () => {
     await using home = await temporaryDirectory()

@@ -10,10 +10,12 @@ const TTL_SECONDS = 3_600
 const KNOCK = { message: 'deploy finished', from: 'ci' }
 
 /** A live agent, idle: what the hook leads to. Sessions of earlier tours are ended. */
-export async function showSession({ postern, line, left }: Stage): Promise<void> {
+export async function showSession({ postern, signal, line, left }: Stage): Promise<void> {
   await endTourSessions(postern)
   const { id } = await postern.sessions.create({ wsId: WORKSPACE, agent: 'demo', title: TITLE })
-  for await (const event of postern.sessions.events(id, { signal: AbortSignal.timeout(STEP_LIMIT_MS) })) {
+  for await (const event of postern.sessions.events(id, {
+    signal: AbortSignal.any([signal, AbortSignal.timeout(STEP_LIMIT_MS)]),
+  })) {
     if (event.type === 'session.state' && event['state'] === 'idle') break
   }
   left.session = await postern.sessions.get(id)
@@ -27,7 +29,8 @@ export async function endTourSessions(postern: Postern): Promise<void> {
 }
 
 /** An address to the session: a knock and its answer, the same knock again, and an address that was revoked. */
-export async function showHook({ postern, line, more, left }: Stage): Promise<void> {
+export async function showHook(stage: Stage): Promise<void> {
+  const { postern, line, more, left } = stage
   if (!left.session) throw new Error('there is no session to knock on')
   const { id } = left.session
   const door = await postern.channels.create({ sessionId: id, label: 'tour', ttlSeconds: TTL_SECONDS })
@@ -40,7 +43,7 @@ export async function showHook({ postern, line, more, left }: Stage): Promise<vo
   const tookMs = Math.round(performance.now() - since)
   if (first.data.status !== 'delivered') throw new Error(`the knock on an idle session was ${first.data.status}`)
   more(`knock "${KNOCK.message}" from ${KNOCK.from}  → ${first.status} ${first.data.status}, ${tookMs} ms`)
-  more(`agent: ${inert(await replyTo(postern, id, first.data.deliveryId), true)}`)
+  more(`agent: ${inert(await replyTo(stage, id, first.data.deliveryId), true)}`)
 
   const again = await hooks.send(door.webhook, { ...KNOCK, key }).withResponse()
   const { deliveries } = await postern.channels.get(door.grantId)
@@ -56,8 +59,10 @@ export async function showHook({ postern, line, more, left }: Stage): Promise<vo
   more(`an address minted and revoked    → ${refused.status}`)
 }
 
-async function replyTo(postern: Postern, id: SessionId, deliveryId: DeliveryId): Promise<string> {
-  for await (const event of postern.sessions.events(id, { signal: AbortSignal.timeout(STEP_LIMIT_MS) })) {
+async function replyTo({ postern, signal }: Stage, id: SessionId, deliveryId: DeliveryId): Promise<string> {
+  for await (const event of postern.sessions.events(id, {
+    signal: AbortSignal.any([signal, AbortSignal.timeout(STEP_LIMIT_MS)]),
+  })) {
     if (event.type === 'turn.ended' && event['deliveryId'] === deliveryId) return event.text ?? ''
   }
   throw new Error(`${id} ended without an answer`)

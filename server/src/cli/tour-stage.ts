@@ -10,6 +10,8 @@ export const STEP_LIMIT_MS = 60_000
 export interface Stage {
   postern: Postern
   context: Context
+  /** Aborts when the server of the tour was told to stop: nothing is waited for any more. */
+  signal: AbortSignal
   /** The numbered line of the step. */
   line(name: string, text: string): void
   /** One more line of it. */

@@ -48,9 +48,12 @@ export async function tour(context: Context, flags: { exit: boolean }): Promise<
   const keeps = serving !== undefined && !flags.exit
   const startedAt = performance.now()
   let number = 0
+  const stopped = new AbortController()
+  void serving?.ended.then(() => stopped.abort())
   const stage: Stage = {
     postern,
     context,
+    signal: stopped.signal,
     line: (name, text) => screen.print(`${++number} ${name.padEnd(10)} ${text}`),
     more: (text) => screen.print(`${' '.repeat(13)}${text}`),
     left: {},
@@ -119,13 +122,13 @@ async function demoWorkspace(postern: Postern, context: Context): Promise<{ work
   return { workspace: await postern.workspaces.create({ ...wanted, path: join(home, 'workspaces', WORKSPACE) }) }
 }
 
-async function showRun({ postern, context, line, more }: Stage): Promise<void> {
+async function showRun({ postern, context, signal, line, more }: Stage): Promise<void> {
   const { screen } = context
   const { taskId } = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: PROMPT })
   line('run', `${taskId} "${PROMPT}", agent demo (no model)`)
   const tools = new Map<unknown, string>()
   let seen = 0
-  for await (const event of postern.runs.events(taskId)) {
+  for await (const event of postern.runs.events(taskId, { signal })) {
     seen += 1
     if (event.type === 'tool.started') tools.set(event['toolCallId'], textOf(event['name']))
     if (event.type === 'tool.ended') {
@@ -133,7 +136,7 @@ async function showRun({ postern, context, line, more }: Stage): Promise<void> {
     }
     if (event.type === 'agent.message') more(screen.style('gray', inert(event.text ?? '', true)))
   }
-  const done = await postern.runs.waitFor(taskId, { timeoutMs: STEP_LIMIT_MS })
+  const done = await postern.runs.waitFor(taskId, { timeoutMs: STEP_LIMIT_MS, signal })
   expectStatus(done, 'succeeded')
   if (seen !== done.lastSeq) throw new Error(`${seen} events were streamed of ${done.lastSeq}`)
   const { filesChanged } = done.git
@@ -156,7 +159,7 @@ async function showInbox({ postern, context, line, more }: Stage): Promise<void>
   more(`${context.me} inbox read ${entry.id}`)
 }
 
-async function showReplay({ postern, line }: Stage): Promise<void> {
+async function showReplay({ postern, signal, line }: Stage): Promise<void> {
   const idempotencyKey = `tour-${randomUUID()}`
   const request = { wsId: WORKSPACE, agent: 'demo', prompt: '/files' } as const
   const first = await postern.runs.create(request, { idempotencyKey })
@@ -164,12 +167,12 @@ async function showReplay({ postern, line }: Stage): Promise<void> {
   if (first.taskId !== again.data.taskId) throw new Error(`one key started ${first.taskId} and ${again.data.taskId}`)
   if (again.headers.get('Idempotency-Replayed') !== 'true') throw new Error('the second answer is no replay')
   line('key', `the same Idempotency-Key twice → ${again.status} replayed, one run: ${first.taskId}`)
-  expectStatus(await postern.runs.waitFor(first.taskId, { timeoutMs: STEP_LIMIT_MS }), 'succeeded')
+  expectStatus(await postern.runs.waitFor(first.taskId, { timeoutMs: STEP_LIMIT_MS, signal }), 'succeeded')
 }
 
-async function showCancel({ postern, context, line }: Stage): Promise<void> {
+async function showCancel({ postern, context, signal, line }: Stage): Promise<void> {
   const { taskId } = await postern.runs.create({ wsId: WORKSPACE, agent: 'demo', prompt: '/sleep 60' })
-  for await (const event of postern.runs.events(taskId)) if (event.type === 'tool.started') break
+  for await (const event of postern.runs.events(taskId, { signal })) if (event.type === 'tool.started') break
   const since = performance.now()
   const canceled = await postern.runs.cancel(taskId)
   expectStatus(canceled, 'canceled')
