@@ -187,8 +187,8 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
 
   /** Has a place, and gives it back when the process is gone. */
   async function start(): Promise<void> {
+    isWaiting = !ending
     if (ending) return deps.places.free(id)
-    isWaiting = true
     become('starting')
     try {
       const launched = launch()
@@ -200,8 +200,13 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       return await died(whyOf(error, row))
     }
     isWaiting = false
-    const { ended, connection } = live
-    exiting = ended.then(exited)
+    const entering = enter(live)
+    exiting = live.ended.then((end) => entering.then(() => exited(end)))
+    await entering
+  }
+
+  /** Opens its conversation, the same one as before. Never rejects. */
+  async function enter({ connection, stop }: Live): Promise<void> {
     try {
       const opened = await openConversation(clock, connection, row, mailbox.sought())
       steerable = opened.canSteer
@@ -215,7 +220,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
       mailbox.pump()
     } catch (error) {
       failure ??= await judge(error).catch(() => undefined) // the disk is full: the next start finds the same
-      live?.stop('canceled')
+      stop('canceled')
     }
   }
 
@@ -317,6 +322,7 @@ export function createActor(deps: ActorDeps, initial: SessionRow, left: Delivery
   function end(why: Why): Promise<void> {
     ending ??= finish(why).catch((error: unknown) => {
       ending = undefined
+      mailbox.pump()
       throw error
     })
     return ending

@@ -1,4 +1,4 @@
-import type { AgentConnection, TurnEnd } from '../agents/live.ts'
+import type { AgentConnection, Turn, TurnEnd } from '../agents/live.ts'
 import { isoTime, newId, type Clock } from '../clock.ts'
 import type { NewEvent, Usage } from '../model.ts'
 import { NO_USAGE, type DeliveryRow, type InputMode } from '../model/sessions.ts'
@@ -110,13 +110,16 @@ export function createMailbox(
   /** Messages that are being put into the turn at work, and the turn that the agent began with one of them after it. */
   const steering = new Set<Promise<unknown>>()
   let following: { made: HandOver; deliveryId: string } | undefined
+  /** A turn that the agent began with a message that was taken back already: nothing is handed over before its end. */
+  let stray: Turn | undefined
+  const isFree = (): boolean => receiver.isIdle && stray === undefined
 
   async function accept({ claim, ...message }: NewMessage): Promise<DeliveryRow> {
     receiver.assertOpen()
     if (message.mode === 'steer' && receiver.canSteer === false) throw cannotSteer(receiver.agent)
     if (claim?.recordId !== undefined && unwritten.has(claim.recordId)) throw twin()
     const isSteered = message.mode === 'steer' && atWork !== undefined
-    const isDirect = !isSteered && receiver.isIdle && line.size === 0 && handing === undefined
+    const isDirect = !isSteered && isFree() && line.size === 0 && handing === undefined
     const accepted: DeliveryRow = {
       id: claim?.recordId ?? newId('dlv', clock),
       sessionId,
@@ -186,10 +189,12 @@ export function createMailbox(
     const injecting = await deliveries.update(accepted.id, patch, { status: 'accepted' }).catch(() => undefined)
     if (!injecting) return accepted // it was failed meanwhile, or the disk is full
     line.remove(accepted.id)
-    const work = steerInto({ deliveries, clock, log, giveUp }, connection, injecting).then((steered) => {
+    const during = atWork
+    const onLateTurn = (begun: Turn): void => void sitOut(begun)
+    const work = steerInto({ deliveries, clock, log, giveUp, onLateTurn }, connection, injecting).then((steered) => {
       const { row, turn } = steered
       const made = { answered: Promise.resolve(row), through: Promise.resolve(), settled: async () => row }
-      if (turn) following = { made: { turn, ...made }, deliveryId: row.id }
+      if (turn && atWork === during) following = { made: { turn, ...made }, deliveryId: row.id }
       return steered
     })
     steering.add(work)
@@ -200,6 +205,14 @@ export function createMailbox(
       pump()
     }
     return row
+  }
+
+  async function sitOut(begun: Turn): Promise<void> {
+    stray = begun
+    await begun.ended.catch(() => undefined)
+    if (stray !== begun) return
+    stray = undefined
+    pump()
   }
 
   function tracked<T>(work: Promise<T>): Promise<T> {
@@ -219,8 +232,8 @@ export function createMailbox(
   function pump(): void {
     const next = line.first()
     if (!next || !receiver.isOpen() || handing || unwritten.has(next.id)) return
-    if (receiver.isIdle) void tracked(take(next))
-    else receiver.wake()
+    if (isFree()) void tracked(take(next))
+    else if (!stray) receiver.wake()
   }
 
   async function take(next: DeliveryRow): Promise<void> {
@@ -242,16 +255,32 @@ export function createMailbox(
   /** Resolves when the message was written whole, or its sender has waited long enough. */
   async function inject(injecting: DeliveryRow, isAwaited: boolean): Promise<DeliveryRow> {
     const { connection } = receiver
-    if (!connection) {
-      // The agent died in this moment: nothing was handed over, and that is written down.
-      const patch = { status: 'accepted' as const, attempts: injecting.attempts - 1 }
-      const back = (await deliveries.update(injecting.id, patch).catch(() => undefined)) ?? injecting
-      line.putBack(back)
+    if (!connection) return await takeBack(injecting) // the agent died in this moment
+    let made: HandOver
+    try {
+      made = handOver({ deliveries, clock, log, giveUp }, connection, injecting, isAwaited)
+    } catch {
+      // It works at something that nobody here knows of.
+      const back = await takeBack(injecting)
+      void clock.sleep(RETRY_MS, giveUp).then(
+        () => {
+          receiver.rest()
+          pump()
+        },
+        () => undefined,
+      )
       return back
     }
-    const made = handOver({ deliveries, clock, log, giveUp }, connection, injecting, isAwaited)
     attend(made, injecting.id)
     return await made.answered
+  }
+
+  /** Nothing was handed over, and that is written down. */
+  async function takeBack(injecting: DeliveryRow): Promise<DeliveryRow> {
+    const patch = { status: 'accepted' as const, attempts: injecting.attempts - 1 }
+    const back = (await deliveries.update(injecting.id, patch).catch(() => undefined)) ?? injecting
+    line.putBack(back)
+    return back
   }
 
   function attend(made: HandOver, deliveryId: string): void {
@@ -307,7 +336,7 @@ export function createMailbox(
     async cutOff(detail) {
       for (let ended = atWork; ended?.hasEnded; ended = atWork) await ended.over
       const cut = atWork
-      atWork = following = undefined
+      atWork = following = stray = undefined
       await handing
       if (!cut) return undefined
       const last = await cut.settled()

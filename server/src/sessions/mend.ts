@@ -149,7 +149,9 @@ async function readLog(events: EventLog, id: string): Promise<Told> {
         told.ended.add(deliveryId)
         break
       case 'turn.ended':
-        turnOver()
+        // The next one may have begun: an agent that was steered at the end of a turn says so first.
+        told.turns.delete(deliveryId)
+        told.usage = NO_USAGE
         break
       case 'usage': {
         const usage: Usage = { ...(event as unknown as Usage), source: 'agent_reported' }

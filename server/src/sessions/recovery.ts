@@ -2,6 +2,7 @@ import { isoTime, type Clock } from '../clock.ts'
 import type { EventLog } from '../events/types.ts'
 import type { DeliveryRow, PermissionRequest, SessionRow } from '../model/sessions.ts'
 import type { Processes } from '../process/supervise.ts'
+import { DamagedStateError } from '../store/disk.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { Table } from '../store/table.ts'
 import type { LiveSession } from './live.ts'
@@ -41,9 +42,13 @@ export async function recoverSessions(deps: {
     ...ending.map((row) => row.id),
   ])) {
     const row = await sessions.get(id)
-    // A log that cannot be read is no reason not to start.
-    if (row)
-      await mendLog(deps, row).catch((error: unknown) => deps.onError(`the log of session ${id} is not whole`, error))
+    try {
+      if (row) await mendLog(deps, row)
+    } catch (error) {
+      // A log that cannot be read is no reason not to start; one that cannot be written is looked at by the next start.
+      deps.onError(`the log of session ${id} is not whole`, error)
+      if (!(error instanceof DamagedStateError)) continue
+    }
     await liveFiles.remove(id)
   }
   return { suspended, ...reaped }

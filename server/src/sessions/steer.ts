@@ -23,7 +23,14 @@ export interface Steered {
  * rejects. Decision 0019.
  */
 export async function steerInto(
-  deps: { deliveries: Table<DeliveryRow>; clock: Clock; log(event: NewEvent): unknown; giveUp: AbortSignal },
+  deps: {
+    deliveries: Table<DeliveryRow>
+    clock: Clock
+    log(event: NewEvent): unknown
+    giveUp: AbortSignal
+    /** The agent said after all, too late, that it began a turn. */
+    onLateTurn(turn: Turn): void
+  },
   connection: AgentConnection,
   injecting: DeliveryRow,
 ): Promise<Steered> {
@@ -32,13 +39,19 @@ export async function steerInto(
   const store = (patch: Partial<DeliveryRow>): Promise<DeliveryRow | undefined> =>
     deliveries.update(deliveryId, patch, { status: 'injecting' })
   const waited = new AbortController()
+  let isLate = false
   const late = clock.sleep(STEER_MS, waited.signal).then(() => {
+    isLate = true
     throw new Error(`the agent did not say within ${STEER_MS / 1000} s whether it took the message`)
   })
   late.catch(() => undefined)
   let turn: Turn | undefined
   try {
     const steering = connection.steer(from === null ? message : `[${from}] ${message}`)
+    void steering.then(
+      (begun) => isLate && begun && deps.onLateTurn(begun),
+      () => undefined,
+    )
     turn = await Promise.race([steering, late])
   } catch (error) {
     log({ type: 'log', message: `could not steer: ${(error as Error).message}`, deliveryId })

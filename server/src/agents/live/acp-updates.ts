@@ -225,14 +225,14 @@ export function createTranslator(onEvent: (event: AgentEvent) => void): Translat
 }
 
 /**
- * True for an update by which an agent says that it is through with its turn. The answer to a prompt says it to everybody;
- * of a turn that no prompt began nothing else does: codex is idle, claude has counted what a person asked for.
+ * How an agent says that it is through. The answer to a prompt says it to everybody; of a turn that no prompt began nothing
+ * else does: codex is `idle`, claude has `counted` one thing that a person asked for.
  */
-export function saysThrough(update: Fields): boolean {
+export function saysThrough(update: Fields): 'idle' | 'counted' | undefined {
   const meta = fields(update['_meta'])
-  if (fields(fields(meta['codex'])['threadStatus'])['type'] === 'idle') return true
+  if (fields(fields(meta['codex'])['threadStatus'])['type'] === 'idle') return 'idle'
   const isCounted = update['sessionUpdate'] === 'usage_update' && update['cost'] !== undefined
-  return isCounted && fields(meta['_claude/origin'])['kind'] === 'human'
+  return isCounted && fields(meta['_claude/origin'])['kind'] === 'human' ? 'counted' : undefined
 }
 
 /** An input that says something of the call: opencode begins with the directory alone, claude and qwen with nothing. */

@@ -60,6 +60,8 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
   let next: OpenTurn | undefined
   /** Present while such a turn is at work; aborted at its end. */
   let unprompted: AbortController | undefined
+  /** Messages in such a turn, each of which claude counts by itself. */
+  let messagesAtWork = 0
   let sessionId = ''
   let updates = 0
   let search: Search | undefined
@@ -73,7 +75,9 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
       updates++
       if (update['sessionUpdate'] === 'user_message_chunk') search?.read(text(fields(update['content'])['text']) ?? '')
       if (translator.update(update)) turn?.sign()
-      if (unprompted && saysThrough(update)) endUnprompted()
+      if (!unprompted) return
+      const through = saysThrough(update)
+      if (through === 'idle' || (through === 'counted' && --messagesAtWork === 0)) endUnprompted()
     },
     onRequest({ id, method, params }) {
       turn?.sign()
@@ -92,6 +96,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
       if (next) beginUnprompted(next)
     },
     onSteered({ outcome }) {
+      if (outcome === 'injected') messagesAtWork++
       if (outcome !== 'startedNewTurn') return
       const begun = openTurn()
       begun.wrote()
@@ -124,6 +129,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
     next = undefined
     canceled = false
     refused = undefined
+    messagesAtWork = 1
     const over = (unprompted = new AbortController())
     void untilSilent(over.signal).then(endUnprompted, () => undefined)
   }
@@ -132,6 +138,7 @@ export function connectAcp(io: LiveIo, handlers: LiveHandlers, options: AcpOptio
     unprompted?.abort()
     unprompted = undefined
     end({ stopReason: canceled ? 'cancelled' : 'end_turn' }, endOf)
+    if (next) beginUnprompted(next)
   }
 
   /** Not every agent says that it is through. Rejects when the signal aborts. */
