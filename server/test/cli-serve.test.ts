@@ -176,6 +176,15 @@ describe('postern tour', () => {
     expect(ran.stderr).not.toContain('tour failed')
   }, 25_000) // less than an SDK tries to reach a server that is gone
 
+  test('ends its server in order when nobody reads what it prints any more', async () => {
+    await using home = await temporaryDirectory()
+    const tour = startCli(['tour'], { home: home.path, env: { POSTERN_PORT: '0' } })
+    await eventually(() => /^2 run/m.test(tour.stdout()))
+    tour.child.stdout?.destroy()
+    expect(await tour.ended).toMatchObject({ code: 0 })
+    await expect(stat(join(home.path, 'server.json'))).rejects.toMatchObject({ code: 'ENOENT' })
+  }, 25_000)
+
   test('suggests no agent that its workspace does not let in', async () => {
     await using home = await temporaryDirectory()
     const programs = join(home.path, 'programs')

@@ -1,7 +1,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { examples, type Action } from './command.ts'
 import { createContext, type Context, type GlobalOptions } from './context.ts'
-import { CliExit, EXIT } from './exit.ts'
+import { CliExit, EXIT, readerLeft } from './exit.ts'
 import { addExamples, strayWord } from './help.ts'
 import { addCredentials } from './credential-commands.ts'
 import { addIssues } from './issue-commands.ts'
@@ -13,8 +13,8 @@ import { version } from './version.ts'
 export async function runCli(args: string[]): Promise<number> {
   let code: number = EXIT.ok
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT.ok) // `postern runs | head`: the reader has had enough
-    throw error
+    if (error.code !== 'EPIPE') throw error
+    readerLeft()
   })
   try {
     await build((result) => (code = result)).parseAsync(args, { from: 'user' })

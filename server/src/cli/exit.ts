@@ -19,6 +19,16 @@ export const EXIT = {
   interruptedByUser: 130,
 } as const
 
+let leave = (): void => process.exit(EXIT.ok)
+
+/** What is done when nobody reads stdout any more: `postern runs | head` has had enough. */
+export const readerLeft = (): void => leave()
+
+/** A command with something to end says how. */
+export function whenReaderLeaves(end: () => void): void {
+  leave = end
+}
+
 /** Exit code of `--wait` and `--exit-status`, by the status of the run. */
 export function exitOf(status: string): number {
   switch (status) {

@@ -2,7 +2,7 @@ import { ConfigError, loadConfig } from '../config.ts'
 import { createLogger } from '../log.ts'
 import { startServer, type RunningServer } from '../server.ts'
 import type { Context } from './context.ts'
-import { CliExit, EXIT } from './exit.ts'
+import { CliExit, EXIT, whenReaderLeaves } from './exit.ts'
 import { version } from './version.ts'
 
 /** Milliseconds after which a server that cannot stop is ended all the same. */
@@ -68,6 +68,7 @@ export async function startServing(flags: ServeFlags): Promise<Serving> {
     void stop()
   }
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, onSignal)
+  whenReaderLeaves(() => void stop())
   const onFault = (error: unknown): void => {
     log.error({ error }, 'a fault of the server: stopping')
     void stop(EXIT.unexpected)
