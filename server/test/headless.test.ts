@@ -326,6 +326,22 @@ describe('capacity', () => {
     expect(events.map((event) => event.type)).toEqual(['run.queued', 'run.started', 'output.text', 'run.ended'])
   })
 
+  test('a run in the queue whose log is damaged ends all the same, and gives its place back', async () => {
+    await using directory = await temporaryDirectory()
+    const at = { dataDir: directory.path }
+    const first = await startTestServer({ ...at, config: { maxRuns: 1, agents: { quick: { command: ['true'] } } } })
+    const wsId = await first.workspace({ agents: ['quick', 'demo'] })
+    await first.call('POST', `/api/workspaces/${wsId}/headless`, { agent: 'demo', prompt: '/sleep 60' })
+    const body = { agent: 'quick', prompt: 'x', whenBusy: 'queue' }
+    const { taskId } = (await first.call<Run>('POST', `/api/workspaces/${wsId}/headless`, body)).body
+    await first.stop()
+    await writeFile(join(directory.path, 'runs', taskId, 'events.ndjson'), 'no event\n')
+    await using second = await startTestServer({ ...at, config: { maxRuns: 1, agents: {} } })
+    expect(await ended(second, taskId)).toMatchObject({ status: 'failed', reason: 'agent_not_found' })
+    const { capacity } = (await second.call<{ capacity: object }>('GET', '/api/headless')).body
+    expect(capacity).toMatchObject({ running: 0, queued: 0 })
+  })
+
   test('a run canceled as soon as it was queued has the seq of its last event', async () => {
     await using on = await server({ maxRuns: 1 })
     const wsId = await on.workspace()

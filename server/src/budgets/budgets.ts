@@ -3,6 +3,7 @@ import { DomainError } from '../errors.ts'
 import type { RunRow } from '../model.ts'
 import { dayOf, inDollars, spentOf, type Budget, type Spent } from '../model/budget.ts'
 import type { SessionRow } from '../model/sessions.ts'
+import { cached } from '../store/cached.ts'
 import type { Table } from '../store/table.ts'
 import type { Budgets } from './types.ts'
 
@@ -61,22 +62,25 @@ export async function openBudgets(deps: {
     add(wsId, spent?.day === firstDay ? spent : { tokens: 0, costUsd: 0 }, count)
   }
 
-  /** Runs of earlier servers: begun today, or ended today though begun the day before. */
+  /** Runs of earlier servers: begun today, or ended today though begun the day before. Counted once all were read. */
   async function readRuns(wsId: string): Promise<void> {
-    let after: string | undefined
-    for (;;) {
+    const sum = { tokens: 0, costUsd: 0 }
+    let count = 0
+    for (let after: string | undefined, isOver = false; !isOver;) {
       const rows = await runs.list({ where: { wsId }, limit: PAGE, ...(after !== undefined && { after }) })
       for (const { createdAt, finishedAt, usage } of rows) {
         const [begun, over] = [Date.parse(createdAt), finishedAt === null ? Infinity : Date.parse(finishedAt)]
-        if (begun < midnight - DAY_MS) return
-        if (dayOf(clock.now()) !== firstDay) return // another day has begun meanwhile
-        const isMine = over >= startedAt
-        if (begun >= midnight && begun < startedAt) add(wsId, { tokens: 0, costUsd: 0 }, 1)
-        if (over >= midnight && !isMine) add(wsId, spentOf(usage), 0)
+        isOver ||= begun < midnight - DAY_MS
+        if (begun >= midnight && begun < startedAt) count++
+        if (isOver || over < midnight || over >= startedAt) continue
+        const spent = spentOf(usage)
+        sum.tokens += spent.tokens
+        sum.costUsd += spent.costUsd
       }
-      if (rows.length < PAGE) return
+      isOver ||= rows.length < PAGE
       after = rows.at(-1)?.id
     }
+    if (dayOf(clock.now()) === firstDay) add(wsId, sum, count) // else another day has begun meanwhile
   }
 
   function refuse(what: string): never {
@@ -105,9 +109,7 @@ export async function openBudgets(deps: {
   return {
     async ready(wsId, { runsPerDay, tokensPerDay, costUsdPerDay }) {
       if (runsPerDay === undefined && tokensPerDay === undefined && costUsdPerDay === undefined) return
-      let reading = readings.get(wsId)
-      if (!reading) readings.set(wsId, (reading = readRuns(wsId)))
-      await reading
+      await cached(readings, wsId, () => readRuns(wsId))
     },
     take(wsId, budget) {
       check(wsId, budget)

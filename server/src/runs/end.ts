@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { EventLog } from '../events/types.ts'
 import { TERMINAL_EVENT, type NewEvent, type RunRow } from '../model.ts'
+import { DamagedStateError } from '../store/disk.ts'
 import { insist } from '../store/insist.ts'
 import type { LiveFiles } from '../store/live-files.ts'
 import type { Table } from '../store/table.ts'
@@ -9,6 +10,24 @@ import type { LiveRun } from './types.ts'
 /** The last event of the log of a run that has ended. */
 export const lastEventOf = ({ status, reason, detail, exitCode, signal, outcome }: RunRow): NewEvent => {
   return { type: TERMINAL_EVENT, status, reason, detail, exitCode, signal, outcome }
+}
+
+const isDamage = (error: unknown): boolean => error instanceof DamagedStateError || error instanceof SyntaxError
+
+/** A log that cannot be read takes nothing more, and nobody waits for it. */
+async function unlessDamaged(work: Promise<unknown>): Promise<void> {
+  await work.catch((error: unknown) => {
+    if (!isDamage(error)) throw error
+  })
+}
+
+/** The seq of the last event that is yet to come; of a log that cannot be read, as far as the row knows. */
+export async function seqOfEnd(events: EventLog, { id, lastSeq }: RunRow): Promise<number> {
+  const last = await events.lastSeq(id).catch((error: unknown) => {
+    if (isDamage(error)) return lastSeq
+    throw error
+  })
+  return last + 1
 }
 
 /** See `createEnding`. */
@@ -41,8 +60,8 @@ export function createEnding(deps: {
     const ended = await step(
       async () => (await runs.update(id, await patch(), { status })) ?? (await runs.get(id)) ?? row,
     )
-    await step(() => events.append(id, [lastEventOf(ended)]))
-    await step(() => events.close(id))
+    await step(() => unlessDamaged(events.append(id, [lastEventOf(ended)])))
+    await step(() => unlessDamaged(events.close(id)))
     await step(() => liveFiles.remove(id))
     return ended
   }

@@ -9,7 +9,7 @@ import { insist } from '../store/insist.ts'
 import type { Table } from '../store/table.ts'
 import type { Workspaces } from '../workspaces/types.ts'
 import type { Control } from './attend.ts'
-import type { EndRun } from './end.ts'
+import { seqOfEnd, type EndRun } from './end.ts'
 import type { Verdict } from './outcome.ts'
 import type { createWorker } from './work.ts'
 
@@ -59,7 +59,7 @@ export function createLauncher(deps: {
       if (!agent || !workspace) return await endUnstarted(row, control, goneFor(row))
       if (row.status === 'queued') {
         // The day may have used its budget while it waited.
-        const reached = await overBudget(workspace)
+        const reached = await insist(clock, control.giveUp.signal, () => overBudget(workspace))
         if (reached !== undefined)
           return await endUnstarted(row, control, { status: 'failed', reason: 'budget_exceeded', detail: reached })
         row = await markRunning(row, control)
@@ -102,7 +102,7 @@ export function createLauncher(deps: {
       ...verdict,
       finishedAt,
       outcome: 'no_report',
-      lastSeq: (await events.lastSeq(row.id)) + 1,
+      lastSeq: await seqOfEnd(events, row),
     })
     const ended = await endRun({ row, patch, hadProgram: false, giveUp: control.giveUp.signal })
     endedCounts[ended.status]++

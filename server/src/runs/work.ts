@@ -8,7 +8,7 @@ import type { Exit } from '../process/types.ts'
 import type { Table } from '../store/table.ts'
 import { createAttendant, type AttendDeps, type Control } from './attend.ts'
 import { beginChanges, discardSnapshots, type Changed, type Changes } from './changes.ts'
-import type { EndRun } from './end.ts'
+import { seqOfEnd, type EndRun } from './end.ts'
 import { judge, type Verdict } from './outcome.ts'
 import { LEAST_NUDGE_MS, NUDGE_PROMPT, outcomeOf, usageOfBoth } from './nudge.ts'
 import type { RunGit } from './ports.ts'
@@ -170,7 +170,7 @@ export function createWorker(
         finishedAt: isoTime(finishedAt),
         durationMs: exit?.durationMs ?? Math.max(0, finishedAt - startedAt),
         lastActivityAt: control.live.lastActivityAt,
-        lastSeq: (await events.lastSeq(row.id)) + 1,
+        lastSeq: await seqOfEnd(events, row),
         result: await keepReply(directory, reply),
         exitCode: exit?.exitCode ?? null,
         signal: exit?.signal ?? null,
