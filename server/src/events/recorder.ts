@@ -3,13 +3,12 @@ import { isAwaited } from './event-log.ts'
 import type { EventLog } from './types.ts'
 import type { NewEvent } from '../model.ts'
 import { DamagedStateError } from '../store/disk.ts'
+import { RETRY_MS } from '../store/insist.ts'
 
 /** Bytes of JSON that one event stores at most; longer texts in it are cut and flagged `truncated`. */
 export const MAX_EVENT_BYTES = 1024 * 1024
 /** Bytes of events not yet on disk after which the program is not read further. */
 const MAX_BACKLOG_BYTES = 1024 * 1024
-/** Milliseconds before a write that failed is tried again. */
-const RETRY_MS = 500
 
 /**
  * A run's or session's way into its log: keeps order, survives a full disk by waiting for room, holds the program back

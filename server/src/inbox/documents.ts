@@ -18,7 +18,8 @@ export interface Snapshot {
 }
 
 /**
- * Reads a file as it is now, but for what is secret in it, wherever its path leads, and only when that is inside the workspace (docs/security.md 7, S21).
+ * Reads a file as it is now, but for what is secret in it, wherever its path leads, and only when that is inside the
+ * workspace (docs/security.md 7, S21).
  * Checked on the open file, so that a link put there meanwhile is noticed.
  *
  * @param roots real directories it may lie in; a relative path is looked for in the first

@@ -73,8 +73,10 @@ export interface Mailbox {
   announce(first: DeliveryRow): void
   /** Hands the next one over if the agent is free. */
   pump(): void
-  /** The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`: the second time, and
-   * when the turn was interrupted. Resolves with what the turn that it cut off had used. */
+  /**
+   * The process has ended: what it was handed and did not confirm goes back to its place, or is `uncertain`: the second
+   * time, and when the turn was interrupted. Resolves with what the turn that it cut off had used.
+   */
   cutOff(detail: string): Promise<Usage | undefined>
   /** Marks of messages that may have reached the agent before it was cut off, to be looked for in what it remembers. */
   sought(): string[]
